@@ -1,0 +1,80 @@
+"""Which questions are asked, and the batch plan. Pure: records in, records out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tuneproof.data.encode import encode_prompts
+from tuneproof.records import Arm, Example, Prompt
+from tuneproof.workspace import digest_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+    from tuneproof.data.templates import Template
+    from tuneproof.recipe import Generate
+
+
+def heldout_prompts(
+    tokenizer: PreTrainedTokenizerBase, template: Template, examples: Sequence[Example]
+) -> list[Prompt]:
+    """The instructions of held-out examples, with their responses as references."""
+    encoded = encode_prompts(tokenizer, template, [(e.instruction, e.context) for e in examples])
+    return [
+        Prompt(
+            question_id=e.id,
+            benchmark="heldout",
+            category=e.category,
+            instruction=e.instruction,
+            context=e.context,
+            token_ids=tuple(ids),
+            reference=e.response,
+            checkable=e.checkable,
+        )
+        for e, ids in zip(examples, encoded, strict=True)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Prompts answered together by one arm. ``keys`` name the answers; ``seed`` the sampling."""
+
+    arm: Arm
+    prompts: tuple[Prompt, ...]
+    keys: tuple[str, ...]
+    seed: int
+
+
+def plan_batches(
+    prompts: Sequence[Prompt], generate: Generate, *, weights: dict[Arm, str], seed: int
+) -> list[Batch]:
+    """Batches of prompts of like length, longest first, base before tuned.
+
+    The plan depends on the arguments alone. Where arithmetic is not associative (bfloat16) the
+    composition of a batch is part of the result, so an answer's key covers the whole batch: a
+    killed run answers the same batches again and gets the same bytes.
+
+    Args:
+        weights: for each arm, what identifies the weights that answer.
+    """
+    ordered = sorted(prompts, key=lambda p: (-len(p.token_ids), p.benchmark, p.question_id))
+    size = generate.batch_size
+    chunks = [tuple(ordered[i : i + size]) for i in range(0, len(ordered), size)]
+    batches = []
+    for arm in (Arm.BASE, Arm.TUNED):
+        for chunk in chunks:
+            whole = digest_value(
+                {
+                    "weights": weights[arm],
+                    "prompts": [p.token_ids for p in chunk],
+                    "settings": generate.model_dump(mode="json"),
+                    "seed": seed,
+                }
+            )
+            keys = tuple(digest_value([whole, p.benchmark, p.question_id]) for p in chunk)
+            # 63 bits of the digest: named by everything that the batch is.
+            batches.append(Batch(arm=arm, prompts=chunk, keys=keys, seed=int(whole[:16], 16) >> 1))
+    return batches

@@ -1,0 +1,187 @@
+"""Progress: one ``Reporter``, two voices. Rich bars on a terminal, plain lines elsewhere.
+
+All output meant for people goes to standard error through here; standard output is left to results
+(``--json``). Text that came from a model or a file is stripped of control characters first.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def printable(text: str) -> str:
+    """The text with control characters replaced, so that it cannot drive a terminal."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
+class Task(Protocol):
+    """One counted piece of work."""
+
+    def advance(self, n: float = 1, *, note: str = "") -> None:
+        """Count ``n`` more as done and show ``note`` beside the count."""
+
+
+class Reporter(Protocol):
+    """What stages tell people while they work."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+
+    def stage(self, name: str, text: str) -> None:
+        """One line about a stage as a whole."""
+
+    @contextmanager
+    def task(self, title: str, total: float, *, unit: str = "", done: float = 0) -> Iterator[Task]:
+        """A counted piece of work of ``total`` units, ``done`` of which are behind us."""
+        yield SilentTask()
+
+
+class SilentTask:
+    """Counts nothing aloud."""
+
+    def advance(self, n: float = 1, *, note: str = "") -> None:
+        """Nothing to show."""
+
+
+class SilentReporter:
+    """For ``--quiet`` and for tests."""
+
+    def say(self, text: str) -> None:
+        """Nothing to show."""
+
+    def stage(self, name: str, text: str) -> None:
+        """Nothing to show."""
+
+    @contextmanager
+    def task(self, title: str, total: float, *, unit: str = "", done: float = 0) -> Iterator[Task]:
+        """Nothing to show."""
+        yield SilentTask()
+
+
+class _PlainTask:
+    """A line every ``every_s`` seconds and one at the end."""
+
+    every_s = 10.0
+
+    def __init__(self, title: str, total: float, unit: str, done: float) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._start = self._last = time.monotonic()
+        self.done = self._before = done
+        self._note = ""
+
+    def advance(self, n: float = 1, *, note: str = "") -> None:
+        self.done += n
+        self._note = note or self._note
+        if time.monotonic() - self._last >= self.every_s:
+            self._last = time.monotonic()
+            self.show()
+
+    def show(self) -> None:
+        elapsed = time.monotonic() - self._start
+        rate = (self.done - self._before) / elapsed if elapsed > 0 else 0.0
+        left = f", {(self._total - self.done) / rate:.0f} s left" if rate > 0 else ""
+        if self.done >= self._total:
+            left = f", {elapsed:.0f} s"
+        unit = f" {self._unit}" if self._unit else ""
+        note = f"  {printable(self._note)}" if self._note else ""
+        print(  # noqa: T201
+            f"    {self._title}: {self.done:g}/{self._total:g}{unit}{left}{note}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+class PlainReporter:
+    """Lines without colour, for logs and pipes."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+        print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
+
+    def stage(self, name: str, text: str) -> None:
+        """One line, the stage's name in a column of its own."""
+        self.say(f"{name:<9} {text}")
+
+    @contextmanager
+    def task(self, title: str, total: float, *, unit: str = "", done: float = 0) -> Iterator[Task]:
+        """A line now and then, and one at the end."""
+        task = _PlainTask(title, total, unit, done)
+        yield task
+        if total:
+            task.show()
+
+
+class RichReporter:
+    """Bars and colour on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._console.print(printable(text), markup=False)
+
+    def stage(self, name: str, text: str) -> None:
+        """One line, the stage's name in a column of its own."""
+        from rich.text import Text
+
+        self._console.print(Text.assemble((f"{name:<9} ", "bold cyan"), printable(text)))
+
+    @contextmanager
+    def task(self, title: str, total: float, *, unit: str = "", done: float = 0) -> Iterator[Task]:
+        """A bar with count, rate and time left."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        progress = Progress(
+            TextColumn("  {task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn(unit, markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+        )
+        with progress:
+            bar = progress.add_task(title, total=total, completed=int(done), note="")
+
+            class _RichTask:
+                def advance(self, n: float = 1, *, note: str = "") -> None:
+                    if note:
+                        progress.update(bar, advance=n, note=printable(note))
+                    else:
+                        progress.update(bar, advance=n)
+
+            yield _RichTask()
+
+
+def hush_transformers() -> None:
+    """Keep transformers from drawing bars and lines of its own into ours."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def make_reporter(*, quiet: bool = False) -> Reporter:
+    """The reporter that suits where standard error goes."""
+    if quiet:
+        return SilentReporter()
+    return RichReporter() if sys.stderr.isatty() else PlainReporter()

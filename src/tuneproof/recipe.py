@@ -1,0 +1,519 @@
+"""The recipe: one experiment as frozen sections; YAML in, a resolved copy out.
+
+Every default of the product stands here and nowhere else. A recipe is read with its line numbers
+kept, so that a mistake is answered with file, line, key, value, what was expected and the nearest
+key that exists. This module knows nothing of stages: which section matters to which stage is the
+pipeline's business.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import math
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from tuneproof.errors import RecipeError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, strict types, unknown keys refused, values documented."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
+    )
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Source(Section):
+    """Where the records come from: exactly one of ``hub``, ``path`` and ``sample``."""
+
+    hub: str | None = None
+    revision: str | None = None
+    path: str | None = None
+    sample: bool = False
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [k for k in ("hub", "path", "sample") if getattr(self, k)]
+        if len(given) != 1:
+            raise ValueError(f"expected exactly one of hub, path, sample: got {given or 'none'}")
+        if self.revision and not self.hub:
+            raise ValueError("revision belongs to a hub source")
+        return self
+
+
+class Columns(Section):
+    """The source's name for each field; None where the source has no such column."""
+
+    instruction: str = "instruction"
+    context: str | None = "context"
+    response: str = "response"
+    category: str | None = "category"
+    checkable: str | None = None
+
+
+class Shares(Section):
+    """Shares of train, validation and test; they sum to 1."""
+
+    train: float = Field(default=0.8, gt=0, lt=1)
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    test: float = Field(default=0.1, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"expected train + validation + test = 1: they sum to {total:g}")
+        return self
+
+
+class Data(Section):
+    """The instruction data and how a record becomes text.
+
+    ``template`` is the name of a built-in template or a text of one's own with the placeholders
+    ``{instruction}``, ``{context}`` and ``{response}``. ``output_dir`` is relative to the working
+    directory; None puts the three files into the run.
+    """
+
+    source: Source
+    columns: Columns = Columns()
+    template: str = "instruction-context-response"
+    split: Shares = Shares()
+    output_dir: str | None = None
+
+
+class Model(Section):
+    """The model to tune: a hub id, a local folder, or ``asset:NAME`` (see ``assets list``)."""
+
+    id: str
+    revision: str | None = None
+    tokenizer: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    tf32: bool = True
+
+
+class Lora(Section):
+    """PEFT's ``LoraConfig``; ``target_modules`` None means PEFT's own choice for the model."""
+
+    r: int = Field(default=8, ge=1)
+    alpha: int = Field(default=16, ge=1)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    target_modules: tuple[str, ...] | str | None = None
+    bias: Literal["none", "all", "lora_only"] = "none"
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _modules(cls, value: object) -> object:
+        if isinstance(value, list):
+            value = tuple(value)
+        if value is None or value == "all-linear":
+            return value
+        if isinstance(value, tuple) and value and all(isinstance(v, str) for v in value):
+            return value
+        raise ValueError("expected null, all-linear or a list of module names")
+
+
+class Train(Section):
+    """The optimisation. ``batch_size`` counts sequences an optimizer step, whatever the devices.
+
+    ``micro_batch_size`` sequences go through the model at once. ``max_steps`` ends training early.
+    ``eval_steps`` is also the distance between checkpoints, so that the best one can be kept.
+    """
+
+    epochs: float = Field(default=3.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    micro_batch_size: int = Field(default=2, ge=1)
+    batching: Literal["random", "by-length"] = "random"
+    learning_rate: float = Field(default=2e-4, gt=0)
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    optimizer: Literal["adamw_torch", "adamw_torch_fused"] = "adamw_torch"
+    max_length: int = Field(default=1024, ge=8)
+    append_eos: bool = True
+    loss_on: Literal["text", "response"] = "text"
+    eval_steps: int = Field(default=100, ge=1)
+    logging_steps: int = Field(default=10, ge=1)
+    loader_workers: int = Field(default=0, ge=0)
+    gradient_checkpointing: bool = False
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches an optimizer step."""
+        return self.batch_size // self.micro_batch_size
+
+    def optimizer_steps(self, n_rows: int) -> int:
+        """Optimizer steps in all over ``n_rows`` rows; each epoch's last step may be partial."""
+        an_epoch = math.ceil(math.ceil(n_rows / self.micro_batch_size) / self.accumulation)
+        whole = math.ceil(self.epochs * an_epoch)
+        return min(whole, self.max_steps) if self.max_steps else whole
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"expected batch_size to be a multiple of micro_batch_size: "
+                f"{self.batch_size} is not one of {self.micro_batch_size}"
+            )
+        return self
+
+
+class Generate(Section):
+    """How both arms answer. ``temperature`` 0 is greedy decoding, and ``top_p`` then idle."""
+
+    max_new_tokens: int = Field(default=512, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    batch_size: int = Field(default=8, ge=1)
+
+
+class Judge(Section):
+    """Who compares the answers. ``openai`` is any OpenAI-compatible chat endpoint.
+
+    ``base_url`` None is OpenAI itself. ``api_key_env`` names the environment variable that holds
+    the key; None for an endpoint that asks for none. ``replay`` reads the replies from a recorded
+    journal (``journal``) and asks nobody. ``orders`` 2 shows every pair both ways round.
+    """
+
+    kind: Literal["openai", "replay"] = "openai"
+    model: str = "gpt-4o-mini"
+    base_url: str | None = None
+    api_key_env: str | None = "OPENAI_API_KEY"
+    journal: str | None = None
+    temperature: float = Field(default=0.0, ge=0)
+    max_tokens: int = Field(default=512, ge=1)
+    orders: int = Field(default=2, description="expected 1 or 2 (2 judges both orders)")
+    concurrency: int = Field(default=8, ge=1)
+    timeout_s: float = Field(default=120.0, gt=0)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.kind == "replay" and self.journal is None:
+            raise ValueError("expected a journal for kind replay")
+        if self.kind == "openai" and self.journal is not None:
+            raise ValueError("journal belongs to kind replay")
+        return self
+
+    @field_validator("orders")
+    @classmethod
+    def _one_or_two(cls, value: int) -> int:
+        if value not in (1, 2):
+            raise ValueError("expected 1 or 2 (2 judges both orders)")
+        return value
+
+
+class Evaluation(Section):
+    """One benchmark. ``heldout`` asks the instructions of the test split; None asks all of them."""
+
+    benchmark: Literal["heldout"]
+    questions: int | None = Field(default=None, ge=1)
+
+
+Metric = Literal["heldout_loss", "exact_match", "similarity", "win_rate"]
+
+
+class VerdictRule(Section):
+    """What will count as better, fixed before anything is judged.
+
+    ``smallest_effect`` is in the metric's own unit: nats a token for ``heldout_loss``, and a share
+    between 0 and 1 for the others (a win rate is compared with one half). The whole interval must
+    lie beyond it.
+    """
+
+    metric: Metric = "heldout_loss"
+    level: float = Field(default=0.95, gt=0.5, lt=1)
+    smallest_effect: float = Field(default=0.0, ge=0)
+    max_unscored: float = Field(default=0.02, ge=0, le=1)
+    min_order_agreement: float = Field(default=0.6, ge=0, le=1)
+
+
+class Recipe(Section):
+    """One experiment."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
+    seed: int = Field(default=42, ge=0, lt=2**32)
+    data: Data
+    model: Model
+    lora: Lora = Lora()
+    train: Train = Train()
+    generate: Generate = Generate()
+    judge: Judge | None = None
+    evaluate: Annotated[tuple[Evaluation, ...], BeforeValidator(_as_tuple)] = (
+        Evaluation(benchmark="heldout"),
+    )
+    verdict: VerdictRule = VerdictRule()
+
+    @model_validator(mode="after")
+    def _can_be_decided(self) -> Self:
+        if not self.evaluate:
+            raise ValueError("expected at least one benchmark under evaluate")
+        names = [e.benchmark for e in self.evaluate]
+        if len(set(names)) != len(names):
+            raise ValueError(f"expected each benchmark once under evaluate: got {names}")
+        if self.verdict.metric == "win_rate" and self.judge is None:
+            raise ValueError("verdict.metric win_rate needs a judge section")
+        if self.verdict.metric == "exact_match" and self.data.columns.checkable is None:
+            raise ValueError("verdict.metric exact_match needs data.columns.checkable")
+        return self
+
+
+def rng(seed: int, *names: str | int) -> random.Random:
+    """A generator of its own for each named use: ``rng(recipe.seed, "judge", "order", id)``."""
+    return random.Random(named_seed(seed, *names))
+
+
+def named_seed(seed: int, *names: str | int) -> int:
+    """A 63-bit seed from the recipe's seed and the names of the use (by SHA-256: portable)."""
+    text = "\x1f".join([str(seed), *(str(n) for n in names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and apply ``a.b=c`` overrides, in order.
+
+    Raises:
+        RecipeError: the file is missing or is no YAML mapping; a key is unknown; a value has the
+            wrong type or is out of range; two settings contradict each other.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError("no such recipe", place=str(path), remedy=_nearby_recipes(path)) from None
+    except IsADirectoryError:
+        raise RecipeError("expected a recipe file, not a folder", place=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"not UTF-8 text: {error.reason}", place=str(path)) from None
+    return parse_recipe(text, name=str(path), overrides=overrides)
+
+
+def parse_recipe(text: str, *, name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """``load_recipe`` on a text; ``name`` is what errors call it."""
+    try:
+        tree = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{name}:{mark.line + 1}" if mark is not None else name
+        raise RecipeError(f"not valid YAML: {error.problem}", place=where) from None
+    except YAMLError as error:
+        raise RecipeError(f"not valid YAML: {error}", place=name) from None
+    if not isinstance(tree, CommentedMap):
+        raise RecipeError("expected a mapping of sections", place=name, value=type(tree).__name__)
+    overridden: set[tuple[str, ...]] = set()
+    for override in overrides:
+        overridden.add(_apply_override(tree, override))
+    try:
+        return Recipe.model_validate(_plain(tree))
+    except ValidationError as error:
+        raise _explain(error, tree, name, overridden) from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every default written out; ``parse_recipe`` reads it back."""
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 100
+    yaml.representer.add_representer(
+        type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    out = io.StringIO()
+    yaml.dump(recipe.model_dump(mode="json"), out)
+    return out.getvalue()
+
+
+def _plain(node: object) -> object:
+    """Ruamel's round-trip nodes as plain Python values, so that strict types hold."""
+    if isinstance(node, Mapping):
+        return {str(k): _plain(v) for k, v in node.items()}
+    if isinstance(node, list):
+        return [_plain(v) for v in node]
+    if isinstance(node, bool) or node is None:
+        return node
+    for kind in (int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+_SOURCES = ("hub", "path", "sample")
+
+
+def _apply_override(tree: CommentedMap, override: str) -> tuple[str, ...]:
+    """Set one ``a.b=c`` in the tree; the value is read as YAML. Returns the key path."""
+    key, equals, text = override.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise RecipeError(
+            "expected KEY=VALUE", place="--set", value=override, remedy="e.g. --set train.epochs=1"
+        )
+    try:
+        value = YAML(typ="rt").load(text) if text.strip() else None
+    except YAMLError:
+        value = text
+    node: Any = tree
+    for depth, part in enumerate(path[:-1]):
+        if isinstance(node, list):
+            node = _list_item(node, part, override)
+            continue
+        if node.get(part) is None:
+            node[part] = CommentedMap()
+        node = node[part]
+        if not isinstance(node, (CommentedMap, list)):
+            shown = ".".join(path[: depth + 1])
+            raise RecipeError(f"{shown} is a value, not a section", place="--set", value=override)
+    if path[:2] == ("data", "source") and path[-1] in _SOURCES and isinstance(node, CommentedMap):
+        # A recipe has one source: setting another replaces it instead of contradicting it.
+        for other in (*_SOURCES, "revision"):
+            node.pop(other, None)
+    if isinstance(node, list):
+        _list_item(node, path[-1], override)
+        node[int(path[-1])] = value
+    else:
+        node[path[-1]] = value
+    return path
+
+
+def _list_item(node: list[Any], part: str, override: str) -> Any:
+    if not part.isdigit() or int(part) >= len(node):
+        raise RecipeError(
+            f"expected an index below {len(node)}, got {part!r}", place="--set", value=override
+        )
+    return node[int(part)]
+
+
+def _explain(
+    error: ValidationError, tree: CommentedMap, name: str, overridden: set[tuple[str, ...]]
+) -> RecipeError:
+    """The first of pydantic's errors as one of ours: file and line, key, value, remedy."""
+    first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
+    path = tuple(str(p) for p in first["loc"] if _is_key(p))
+    shown = ".".join(path)
+    if first["type"] == "extra_forbidden" and any(o[: len(path)] == path for o in overridden):
+        overridden = {path}
+    where = _place(tree, path, name, overridden)
+    place = f"{where}: {shown}" if shown else where
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        remedy = f"Did you mean {'.'.join((*path[:-1], near[0]))}?" if near else ""
+        listed = f"Keys here: {', '.join(known)}." if known else ""
+        return RecipeError(
+            "unknown key", place=place, remedy=" ".join(filter(None, [remedy, listed]))
+        )
+    if first["type"] == "missing":
+        return RecipeError("required, and absent", place=place)
+    value = None if first["type"] == "value_error" and not path else first["input"]
+    if isinstance(value, (dict, BaseModel)):
+        value = None
+    return RecipeError(_expected(first), place=place, value=value)
+
+
+def _is_key(part: int | str) -> bool:
+    """Pydantic names union branches in ``loc``; they are no keys of the recipe."""
+    return isinstance(part, int) or (
+        part.replace("_", "").isalnum() and part not in ("str", "tuple", "none")
+    )
+
+
+def _expected(error: ErrorDetails) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    words = {
+        "int_type": "expected a whole number",
+        "int_from_float": "expected a whole number",
+        "float_type": "expected a number",
+        "string_type": "expected text",
+        "bool_type": "expected true or false",
+        "tuple_type": "expected a list",
+        "model_type": "expected a section (a mapping of keys)",
+        "model_attributes_type": "expected a section (a mapping of keys)",
+        "finite_number": "expected a finite number",
+    }
+    if kind in words:
+        return words[kind]
+    if kind == "literal_error":
+        return f"expected {context['expected']}"
+    limits = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    for limit, word in limits.items():
+        if limit in context:
+            return f"expected a value {word} {context[limit]}"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "string_pattern_mismatch":
+        return "expected letters, digits, '.', '_' and '-'"
+    return error["msg"]
+
+
+def _place(
+    tree: CommentedMap, path: tuple[str, ...], name: str, overridden: set[tuple[str, ...]]
+) -> str:
+    """``file:line`` of the key, of its nearest parent in the file, or ``--set``."""
+    if any(path[: len(o)] == o for o in overridden):
+        return "--set"
+    node: Any = tree
+    line: int | None = None
+    for part in path:
+        key: Any = int(part) if isinstance(node, list) and part.isdigit() else part
+        try:
+            mark = node.lc.key(key)[0] if isinstance(node, CommentedMap) else node.lc.item(key)[0]
+            line, node = mark + 1, node[key]
+        except (KeyError, AttributeError, TypeError, IndexError):
+            break
+    return f"{name}:{line}" if line is not None else name
+
+
+def _known_keys(path: tuple[str, ...]) -> list[str]:
+    """The keys of the section at ``path``."""
+    section: type[BaseModel] | None = Recipe
+    for part in path:
+        if part.isdigit():
+            continue
+        field = section.model_fields.get(part) if section is not None else None
+        section = _section_type(field.annotation) if field is not None else None
+    return list(section.model_fields) if section is not None else []
+
+
+def _section_type(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in get_args(annotation):
+        found = _section_type(inner)
+        if found is not None:
+            return found
+    return None
+
+
+def _nearby_recipes(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path("recipes")
+    found = sorted(p.name for p in folder.glob("*.yaml")) if folder.is_dir() else []
+    near = difflib.get_close_matches(path.name, found, n=1, cutoff=0.4)
+    if near:
+        return f"Did you mean {folder / near[0]}?"
+    return f"Recipes in {folder}: {', '.join(found)}." if found else ""

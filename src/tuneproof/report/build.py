@@ -1,0 +1,116 @@
+"""Writes the report's files from finished records.
+
+The same records give the same bytes: nothing here asks for the time, the machine or a random
+number. When and whether to write is the pipeline's business.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from tuneproof.report.cases import build_cases
+from tuneproof.report.figures import loss_figure
+from tuneproof.report.markdown import render_markdown
+from tuneproof.report.page import render_page
+from tuneproof.report.untrusted import encodable
+from tuneproof.workspace import write_atomic, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from tuneproof.recipe import Recipe
+    from tuneproof.records import (
+        Answer,
+        Judgment,
+        LossPoint,
+        Manifest,
+        Prompt,
+        Results,
+        Similarity,
+    )
+
+
+def write_report(
+    results: Results,
+    *,
+    recipe: Recipe,
+    recipe_text: str,
+    curve: Sequence[LossPoint],
+    prompts: Sequence[Prompt],
+    answers: Sequence[Answer],
+    similarities: Sequence[Similarity],
+    judgments: Sequence[Judgment],
+    manifests: Mapping[str, Manifest],
+    findings: Sequence[str],
+    out: Path,
+) -> list[Path]:
+    """Write the report into the folder ``out`` and return the files' paths.
+
+    Args:
+        results: every number of the report.
+        recipe: the recipe, for the verdict's rule and the token limit.
+        recipe_text: the resolved recipe as YAML, shown as it is.
+        curve: the loss curve.
+        prompts: the questions, in the order in which they are shown.
+        answers: both arms' answers.
+        similarities: exact match and chrF of each answer.
+        judgments: the judge's replies.
+        manifests: stage name to manifest, in the order in which the stages ran.
+        findings: sentences that a reader should keep in mind.
+        out: the folder; made if it is absent.
+    """
+    cases = build_cases(prompts, answers=answers, similarities=similarities, judgments=judgments)
+    svg, png = loss_figure(curve, best_step=results.training.best_step)
+    markdown = render_markdown(
+        results,
+        recipe=recipe,
+        recipe_text=recipe_text,
+        cases=cases,
+        manifests=manifests,
+        findings=findings,
+    )
+    page = render_page(
+        results,
+        recipe=recipe,
+        recipe_text=recipe_text,
+        curve=curve,
+        cases=cases,
+        manifests=manifests,
+        findings=findings,
+    )
+    numbers = out / "results.json"
+    write_json(numbers, _encodable(results.model_dump(mode="json")))
+    contents: dict[str, str | bytes] = {
+        "report.md": markdown,
+        "index.html": page,
+        "loss.csv": loss_csv(curve),
+        "loss.svg": svg,
+        "loss.png": png,
+    }
+    for name, content in contents.items():
+        write_atomic(out / name, content)
+    return [numbers, *(out / name for name in contents)]
+
+
+def loss_csv(curve: Sequence[LossPoint]) -> str:
+    """The loss curve as CSV, one line a point; what was not logged at a step is empty."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("step", "epoch", "train_loss", "eval_loss", "learning_rate", "grad_norm"))
+    for p in curve:
+        table.writerow((p.step, p.epoch, p.train_loss, p.eval_loss, p.learning_rate, p.grad_norm))
+    return text.getvalue()
+
+
+def _encodable(value: object) -> object:
+    """The value with lone surrogates replaced in its texts."""
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, dict):
+        return {encodable(str(k)): _encodable(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_encodable(v) for v in value]
+    return value

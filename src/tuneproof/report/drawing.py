@@ -1,0 +1,240 @@
+"""Where the lines of the page's own drawings lie: the verdict's interval, the categories, the loss.
+
+Pure geometry in CSS pixels; the template draws it, so that text is escaped there and colours follow
+the reader's light or dark. The figure for a paper is in ``figures``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tuneproof.report.numbers import count, number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tuneproof.records import Estimate, LossPoint
+
+_MOST_HITS = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """A place on an axis and what is written there."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntervalBar:
+    """An estimate's interval against "no difference", and against the smallest effect that counts.
+
+    ``better_from`` and ``better_to`` bound the region in which the whole interval must lie for the
+    verdict "better". ``null_anchor`` and ``value_anchor`` are SVG text anchors that keep labels
+    inside the drawing.
+    """
+
+    width: int
+    low: float
+    high: float
+    value: float
+    null: float
+    better_from: float
+    better_to: float
+    ticks: tuple[Tick, ...]
+    value_label: str
+    value_anchor: str
+    null_anchor: str
+    left_label: str
+    right_label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForestRow:
+    """One interval on the scale that all rows of a table share."""
+
+    width: int
+    low: float
+    high: float
+    value: float
+    null: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A point of the curve that answers to the pointer."""
+
+    x: float
+    y: float
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossChart:
+    """The loss curve: train and validation against the step.
+
+    ``train`` and ``validation`` are SVG ``points``; ``marks`` are the validation points; ``best``
+    is the one with the lowest validation loss, where it is known.
+    """
+
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    train: str
+    validation: str
+    marks: tuple[Hit, ...]
+    hits: tuple[Hit, ...]
+    best: Hit | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scale:
+    """A straight map from values to pixels."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 1)
+
+
+def interval_bar(
+    estimate: Estimate,
+    *,
+    width: int,
+    null: float,
+    smallest_effect: float,
+    lower_is_better: bool,
+    percent: bool,
+) -> IntervalBar | None:
+    """The drawing of one estimate; None where it has no interval."""
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return None
+    edge = null - smallest_effect if lower_is_better else null + smallest_effect
+    low, high = _padded([estimate.low, estimate.high, null, edge], share=0.14)
+    inset = 8
+    at = _Scale(low=low, high=high, start=inset, end=width - inset)
+    unit = 100.0 if percent else 1.0
+    ticks = [
+        Tick(at=at(t / unit), label=_tick_label(t, step) + (" %" if percent else ""))
+        for t, step in _nice(low * unit, high * unit, most=7 if width > 500 else 4)
+    ]
+    better, worse = "tuned is better", "tuned is worse"
+    left, right = (better, worse) if lower_is_better else (worse, better)
+    return IntervalBar(
+        width=width,
+        low=at(estimate.low),
+        high=at(estimate.high),
+        value=at(estimate.value),
+        null=at(null),
+        better_from=0 if lower_is_better else at(edge),
+        better_to=at(edge) if lower_is_better else width,
+        ticks=tuple(ticks),
+        value_label=number(estimate.value * unit, digits=1 if percent else 3, signed=null == 0)
+        + (" %" if percent and null else " points" if percent else ""),
+        value_anchor=_anchor(at(estimate.value), width),
+        null_anchor=_anchor(at(null), width),
+        left_label=f"← {left}",
+        right_label=f"{right} →",
+    )
+
+
+def forest(estimates: Sequence[Estimate], *, width: int) -> list[ForestRow | None]:
+    """Intervals of differences on one scale that contains zero; None where there is no interval."""
+    known = [e for e in estimates if None not in (e.value, e.low, e.high)]
+    ends = [b for e in known for b in (e.low, e.high) if b is not None]
+    low, high = _padded([*ends, 0.0], share=0.06)
+    at = _Scale(low=low, high=high, start=2, end=width - 2)
+    rows: list[ForestRow | None] = []
+    for e in estimates:
+        if e.value is None or e.low is None or e.high is None:
+            rows.append(None)
+        else:
+            rows.append(
+                ForestRow(
+                    width=width, low=at(e.low), high=at(e.high), value=at(e.value), null=at(0.0)
+                )
+            )
+    return rows
+
+
+def loss_chart(
+    curve: Sequence[LossPoint], *, width: int, height: int, best_step: int | None
+) -> LossChart | None:
+    """The drawing of a loss curve; None where no loss was logged."""
+    train = [(p.step, p.train_loss) for p in curve if p.train_loss is not None]
+    validation = [(p.step, p.eval_loss) for p in curve if p.eval_loss is not None]
+    both = train + validation
+    if not both:
+        return None
+    left, right, top, bottom = 44, width - 12, 14, height - 40
+    x = _Scale(low=0, high=max(1, *(s for s, _ in both)), start=left, end=right)
+    low, high = _padded([v for _, v in both], share=0.06)
+    y = _Scale(low=low, high=high, start=bottom, end=top)
+    steps = [
+        Tick(at=x(t), label=count(round(t)))
+        for t, _ in _nice(0, x.high, most=8 if width > 500 else 4)
+        if t == round(t)
+    ]
+    losses = [Tick(at=y(t), label=_tick_label(t, step)) for t, step in _nice(low, high, most=5)]
+    marks = tuple(
+        Hit(x=x(s), y=y(v), title=f"step {count(s)}: validation loss {number(v)}")
+        for s, v in validation
+    )
+    best = [m for m, (s, _) in zip(marks, validation, strict=True) if s == best_step]
+    stride = math.ceil(len(train) / _MOST_HITS) or 1
+    return LossChart(
+        width=width,
+        height=height,
+        left=left,
+        right=right,
+        top=top,
+        bottom=bottom,
+        x_ticks=tuple(steps),
+        y_ticks=tuple(losses),
+        train=" ".join(f"{x(s):g},{y(v):g}" for s, v in train),
+        validation=" ".join(f"{m.x:g},{m.y:g}" for m in marks),
+        marks=marks,
+        hits=tuple(
+            Hit(x=x(s), y=y(v), title=f"step {count(s)}: train loss {number(v)}")
+            for s, v in train[::stride]
+        ),
+        best=best[0] if best else None,
+    )
+
+
+def _padded(values: Sequence[float], *, share: float) -> tuple[float, float]:
+    """The range of the values and a margin; never empty."""
+    low, high = min(values), max(values)
+    margin = (high - low) * share or max(abs(high), 1.0) * share
+    return low - margin, high + margin
+
+
+def _nice(low: float, high: float, *, most: int) -> list[tuple[float, float]]:
+    """At most about ``most`` round values between the bounds, each with the step between them."""
+    rough = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [(k * step, step) for k in range(first, last + 1)]
+
+
+def _tick_label(value: float, step: float) -> str:
+    return number(value, digits=max(0, -math.floor(math.log10(step) + 1e-9)))
+
+
+def _anchor(x: float, width: int) -> str:
+    if x < 60:
+        return "start"
+    return "end" if x > width - 60 else "middle"

@@ -1,0 +1,243 @@
+"""``report.md``: the report as plain Markdown, to be read in an editor, a pull request or a diff.
+
+Text that others wrote stands in fences longer than any run of backticks in it, or is escaped where
+it stands in a line or a table. What is said is chosen in ``content`` and ``cases``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tuneproof.report import content
+from tuneproof.report.numbers import NOT_MEASURED, Shown, count, duration
+from tuneproof.report.provenance import ledger_rows, package_sets, stage_runs, training_rows
+from tuneproof.report.untrusted import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tuneproof.recipe import Recipe
+    from tuneproof.records import Manifest, Results
+    from tuneproof.report.cases import Case, Cases, Side
+
+_N_SAMPLES = 6
+_SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
+_BLOCK_START = re.compile(r"^([#+\-=>:~]|\d+(?=[.)]))")
+
+
+def inline(text: str) -> str:
+    """Text for one line: no markup in it takes effect, line feeds become spaces."""
+    line = " ".join(visible(text).split())
+    line = _SPECIAL.sub(lambda m: {"<": "&lt;", "&": "&amp;"}.get(m[0], "\\" + m[0]), line)
+    return _BLOCK_START.sub(lambda m: m[0] + "\\" if m[0].isdigit() else "\\" + m[0], line)
+
+
+def cell(text: str) -> str:
+    """Text for a table's cell: as ``inline``, but free to begin like a block."""
+    line = " ".join(visible(text).split())
+    return _SPECIAL.sub(lambda m: {"<": "&lt;", "&": "&amp;"}.get(m[0], "\\" + m[0]), line)
+
+
+def fence(text: str, *, language: str = "text") -> str:
+    """A fenced block that the text cannot end."""
+    text = visible(text)
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    ticks = "`" * max(3, longest + 1)
+    return f"{ticks}{language}\n{text}\n{ticks}"
+
+
+def render_markdown(
+    results: Results,
+    *,
+    recipe: Recipe,
+    recipe_text: str,
+    cases: Cases,
+    manifests: Mapping[str, Manifest],
+    findings: Sequence[str],
+) -> str:
+    """The whole report."""
+    blocks = [
+        *_verdict(results, recipe, findings),
+        *_measures(results),
+        *_training(results),
+        *_data(results),
+        *_answers(cases),
+        *_ran(manifests),
+        *_reproduce(results, recipe_text),
+        "## What these numbers mean",
+        _list(f"**{term}.** {cell(text)}" for term, text in content.meanings(results, recipe)),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _list(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
+
+
+def _shown(shown: Shown | None) -> str:
+    return cell(shown.text if shown else NOT_MEASURED)
+
+
+def _verdict(results: Results, recipe: Recipe, findings: Sequence[str]) -> list[str]:
+    figure = content.verdict_figure(results)
+    blocks = [
+        f"# {inline(results.verdict.sentence)}",
+        f"Verdict: **{results.verdict.outcome.value}**. {cell(figure.label)}: "
+        f"{cell(figure.shown.text)}; {cell(figure.explained)}.",
+    ]
+    if results.verdict.reasons:
+        blocks.append(_list(inline(reason) for reason in results.verdict.reasons))
+    blocks.append(cell(content.rule(recipe.verdict)))
+    if findings:
+        blocks += ["## To keep in mind", _list(inline(finding) for finding in findings)]
+    return blocks
+
+
+def _measure_table(measures: Iterable[content.Measure]) -> str:
+    rows = []
+    for m in measures:
+        better = f"; {m.kind.better} is better" if m.kind.better else ""
+        if m.base is None:
+            rows.append((m.kind.label, NOT_MEASURED, "", ""))
+        else:
+            label = f"{m.kind.label} ({m.kind.unit}{better})"
+            rows.append((label, _shown(m.base), _shown(m.tuned), _shown(m.difference)))
+    return _table(("Measure", "Base", "Tuned", "Difference (tuned − base)"), rows)
+
+
+def _measures(results: Results) -> list[str]:
+    blocks = ["## What was measured", "### Held-out loss"]
+    loss = results.heldout_loss
+    blocks.append(_measure_table(content.heldout_measures(results)))
+    if loss is not None and loss.by_category:
+        rows = []
+        for name, pair in loss.by_category.items():
+            m = content.measure(content.HELDOUT_LOSS, pair)
+            rows.append((cell(name), _shown(m.base), _shown(m.tuned), _shown(m.difference)))
+        blocks += [
+            "By category:",
+            _table(("Category", "Base", "Tuned", "Difference (tuned − base)"), rows),
+        ]
+    if not results.benchmarks:
+        blocks.append(f"Answers: {NOT_MEASURED}.")
+    for name, result in results.benchmarks.items():
+        shown = content.benchmark(name, result)
+        blocks += [
+            f"### {cell(shown.title)}",
+            f"{shown.n_questions} questions, each answered by both models.",
+            _measure_table(shown.measures),
+        ]
+        if shown.pairwise is None:
+            blocks.append(f"Pairwise win rate: {NOT_MEASURED} (no judge compared the answers).")
+        else:
+            blocks += _pairwise(shown.pairwise)
+    return blocks
+
+
+def _pairwise(p: content.Pairwise) -> list[str]:
+    return [
+        f"Judged pairwise by {cell(p.judge)}, {p.orders}:",
+        _table(
+            ("Tuned against base", ""),
+            [
+                ("Pairwise win rate (ties count half)", _shown(p.win_rate)),
+                ("Tuned wins / ties / base wins", f"{p.wins} / {p.ties} / {p.losses}"),
+                ("Judgments, of which unparsed", f"{p.judgments}, {p.unparsed}"),
+                ("Both orders agree", _shown(p.order_agreement)),
+                ("Answer shown first preferred", _shown(p.first_preferred)),
+            ],
+        ),
+    ]
+
+
+def _training(results: Results) -> list[str]:
+    return [
+        "## Training",
+        "![Train and validation loss against the optimizer step](loss.svg)",
+        "The same figure as [PNG](loss.png), its numbers as [CSV](loss.csv).",
+        _table(("Training", ""), [(a, cell(b)) for a, b in training_rows(results.training)]),
+    ]
+
+
+def _data(results: Results) -> list[str]:
+    rows = ledger_rows(results.ledger)
+    rows += [(f"Split: {split}", count(n)) for split, n in results.rows.items()]
+    return ["## Data", _table(("Rows", "Count"), [(cell(a), b) for a, b in rows])]
+
+
+def _answers(cases: Cases) -> list[str]:
+    sample = cases.sample(_N_SAMPLES)
+    if not sample:
+        return ["## Answers side by side", f"Answers: {NOT_MEASURED}."]
+    said = (
+        f"{len(sample)} of {count(len(cases.cases))} questions, evenly spaced in their order and "
+        "not chosen by their result. All of them are in index.html."
+    )
+    blocks = ["## Answers side by side", said]
+    if cases.n_orphans:
+        blocks.append(f"{count(cases.n_orphans)} answers belong to no question and are not shown.")
+    for case in sample:
+        blocks += _case(case)
+    return blocks
+
+
+def _case(case: Case) -> list[str]:
+    category = f", {cell(case.category)}" if case.category else ""
+    blocks = [f"### Question {case.number}: {cell(case.question_id)}{category}"]
+    blocks.append(fence(case.instruction))
+    if case.context:
+        blocks += ["Context:", fence(case.context)]
+    if case.reference is not None:
+        blocks += ["Reference:", fence(case.reference)]
+    blocks += [*_side(case.base), *_side(case.tuned)]
+    for reply in case.replies:
+        head = f"Judge {cell(reply.judge)}, {reply.first} shown first: {cell(reply.says)}."
+        blocks += [head, fence(reply.text)]
+    return blocks
+
+
+def _side(side: Side) -> list[str]:
+    name = side.arm.capitalize()
+    if side.text is None:
+        return [f"**{name}**: {cell(side.problem)}"]
+    mark = {True: "exact match", False: "no exact match", None: ""}[side.exact]
+    notes = ", ".join(part for part in (side.stop, side.length, mark, side.chrf) if part)
+    return [f"**{name}** ({notes}):", fence(side.text)]
+
+
+def _ran(manifests: Mapping[str, Manifest]) -> list[str]:
+    blocks = ["## What was run"]
+    if not manifests:
+        return [*blocks, "No stage left a manifest."]
+    rows = [
+        (
+            cell(run.stage),
+            str(run.manifest.version),
+            cell(run.manifest.started),
+            duration(run.manifest.duration_s),
+            cell(run.manifest.device),
+            cell(run.checkout),
+        )
+        for run in stage_runs(manifests)
+    ]
+    blocks.append(_table(("Stage", "Version", "Started", "Duration", "Device", "Commit"), rows))
+    blocks.append(_list(f"{cell(who)}: {cell(text)}" for who, text in package_sets(manifests)))
+    return blocks
+
+
+def _reproduce(results: Results, recipe_text: str) -> list[str]:
+    name = f"{results.name}.yaml"
+    return [
+        "## How to reproduce",
+        f"Save this recipe, in which every default is written out, as {cell(name)}:",
+        fence(recipe_text.rstrip("\n"), language="yaml"),
+        "and run it:",
+        fence(f"tuneproof run {name}", language="sh"),
+    ]

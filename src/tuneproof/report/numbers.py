@@ -1,0 +1,130 @@
+"""How a number is written: value, interval and n together, and never a value alone.
+
+Only wording lives here. What is measured in which unit is known to ``content``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuneproof.records import Estimate
+
+NOT_MEASURED = "not measured"
+_USUAL_LEVEL = 0.95
+_MOST_DIGITS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """An estimate in words, in parts, so that a page can set them apart.
+
+    ``value`` is the number with its unit sign, or the reason why there is none; ``measured`` tells
+    the two apart. ``interval`` is empty where there is no value.
+    """
+
+    value: str
+    interval: str
+    n: str
+    measured: bool
+
+    @property
+    def text(self) -> str:
+        """All parts in one line: ``63.2 % (57.1 to 69.0, n = 96)``."""
+        inside = ", ".join(part for part in (self.interval, self.n) if part)
+        return f"{self.value} ({inside})" if inside else self.value
+
+
+def show(
+    estimate: Estimate | None,
+    *,
+    percent: bool = False,
+    signed: bool = False,
+    digits: int | None = None,
+) -> str:
+    """One line for an estimate; ``parts`` says what the options mean."""
+    return parts(estimate, percent=percent, signed=signed, digits=digits).text
+
+
+def parts(
+    estimate: Estimate | None,
+    *,
+    percent: bool = False,
+    signed: bool = False,
+    digits: int | None = None,
+) -> Shown:
+    """An estimate in words, part by part.
+
+    ``percent`` writes a share as a percentage. ``signed`` marks a difference: it carries its sign,
+    and a difference of percentages is in points. ``digits`` (by default 1 for percentages, else 3)
+    grows where a bound that is not zero would be rounded to zero. A level other than 95 % is named.
+    """
+    if estimate is None:
+        return Shown(value=NOT_MEASURED, interval="", n="", measured=False)
+    n = f"n = {count(estimate.n_scored)}"
+    if estimate.n_unscored:
+        n += f", {count(estimate.n_unscored)} unscored"
+    if estimate.value is None:
+        return Shown(value=estimate.note or NOT_MEASURED, interval="", n=n, measured=False)
+    scale = 100.0 if percent else 1.0
+    unit = "" if not percent else " points" if signed else " %"
+    bounds = [b * scale for b in (estimate.low, estimate.high) if b is not None]
+    if digits is None:
+        digits = 1 if percent else 3
+    while digits < _MOST_DIGITS and any(b and not float(f"{b:.{digits}f}") for b in bounds):
+        digits += 1
+    if len(bounds) == 2:
+        low, high = (number(b, digits=digits, signed=signed) for b in bounds)
+        interval = f"{low} to {high}"
+        if abs(estimate.level - _USUAL_LEVEL) > 1e-9:
+            interval = f"{estimate.level * 100:g} % interval {interval}"
+    else:
+        interval = f"no interval: {estimate.note}" if estimate.note else "no interval"
+    value = number(estimate.value * scale, digits=digits, signed=signed) + unit
+    return Shown(value=value, interval=interval, n=n, measured=True)
+
+
+def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
+    """A number with a true minus sign, and no minus before zero."""
+    text = f"{abs(value):,.{digits}f}"
+    if not float(text.replace(",", "")):
+        return text
+    return f"−{text}" if value < 0 else f"+{text}" if signed else text
+
+
+def count(value: int) -> str:
+    """A whole number with its thousands apart: ``4,194,304``."""
+    return f"{value:,}"
+
+
+def share_of(part: int, whole: int) -> str:
+    """A share of counts as a percentage, to three significant digits; a dash where whole is 0."""
+    if whole == 0:
+        return "–"
+    return f"{float(f'{100 * part / whole:.3g}'):g} %"
+
+
+def duration(seconds: float) -> str:
+    """``0.8 s``, ``42 s``, ``4 min 12 s``, ``1 h 1 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(n_bytes: int) -> str:
+    """A file's size: ``812 B``, ``4.1 KiB``, ``16.0 MiB``."""
+    if n_bytes < 1024:
+        return f"{n_bytes} B"
+    amount = float(n_bytes)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 1024:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1024:.1f} TiB"

@@ -1,0 +1,156 @@
+"""``index.html``: the report as one file that needs nothing else, neither network nor neighbours.
+
+Every text that the template prints goes through ``visible`` and the engine's escaping, so a new
+line in the template cannot forget either. A content security policy lets exactly our own style and
+script run. What is said is chosen in ``content`` and ``cases``, lines are placed in ``drawing``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from tuneproof.report import content, drawing
+from tuneproof.report.numbers import count, duration, size
+from tuneproof.report.provenance import ledger_rows, package_sets, stage_runs, training_rows
+from tuneproof.report.untrusted import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jinja2 import Environment
+
+    from tuneproof.recipe import Recipe
+    from tuneproof.records import LossPoint, Manifest, Results
+    from tuneproof.report.cases import Cases
+
+_WIDTHS = (736, 340)  # a drawing for wide screens and paper, one for narrow screens
+_FOREST_WIDTH = 180
+
+
+def render_page(
+    results: Results,
+    *,
+    recipe: Recipe,
+    recipe_text: str,
+    curve: Sequence[LossPoint],
+    cases: Cases,
+    manifests: Mapping[str, Manifest],
+    findings: Sequence[str],
+) -> str:
+    """The whole page."""
+    from markupsafe import Markup
+
+    style, script = _template("style.css"), _template("filter.js")
+    # The two files are ours and hold no untrusted text; nothing else on the page is marked safe.
+    return (
+        _environment()
+        .get_template("index.html.j2")
+        .render(
+            style=Markup(style),  # noqa: S704
+            script=Markup(script),  # noqa: S704
+            policy=_policy(style, script),
+            results=results,
+            figure=content.verdict_figure(results),
+            rule=content.rule(recipe.verdict),
+            bars=_bars(results, recipe),
+            findings=findings,
+            key_figures=content.key_figures(results),
+            heldout=content.heldout_measures(results),
+            categories=_categories(results),
+            benchmarks=[content.benchmark(name, b) for name, b in results.benchmarks.items()],
+            charts=_charts(curve, results.training.best_step),
+            training=training_rows(results.training),
+            best_step=results.training.best_step,
+            rows=[(split, count(n)) for split, n in results.rows.items()],
+            ledger=ledger_rows(results.ledger),
+            cases=cases,
+            stages=stage_runs(manifests),
+            packages=package_sets(manifests),
+            recipe_text=recipe_text.rstrip("\n"),
+            meanings=content.meanings(results, recipe),
+        )
+    )
+
+
+def _template(name: str) -> str:
+    folder = resources.files("tuneproof.report") / "templates"
+    return (folder / name).read_text("utf-8")
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("tuneproof.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    environment.filters.update(count=count, duration=duration, size=size)
+    return environment
+
+
+def _finalize(value: object) -> object:
+    """What the template prints: text made visible; text that is already markup left alone."""
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        return visible(value)
+    return value
+
+
+def _policy(style: str, script: str) -> str:
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"style-src {_hash(style)}",
+            f"script-src {_hash(script)}",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _bars(results: Results, recipe: Recipe) -> list[drawing.IntervalBar]:
+    """The verdict's interval for wide and for narrow screens; none where there is no interval."""
+    kind = content.METRICS.get(results.verdict.metric)
+    if kind is None:
+        return []
+    bars = [
+        drawing.interval_bar(
+            results.verdict.estimate,
+            width=width,
+            null=kind.null,
+            smallest_effect=recipe.verdict.smallest_effect,
+            lower_is_better=kind.better == "lower",
+            percent=kind.percent,
+        )
+        for width in _WIDTHS
+    ]
+    return [bar for bar in bars if bar is not None]
+
+
+def _charts(curve: Sequence[LossPoint], best_step: int | None) -> list[drawing.LossChart]:
+    sizes = zip(_WIDTHS, (330, 260), strict=True)
+    charts = [drawing.loss_chart(curve, width=w, height=h, best_step=best_step) for w, h in sizes]
+    return [chart for chart in charts if chart is not None]
+
+
+def _categories(results: Results) -> list[tuple[str, content.Measure, drawing.ForestRow | None]]:
+    """(Category, its held-out loss, its difference drawn)."""
+    if results.heldout_loss is None or not results.heldout_loss.by_category:
+        return []
+    pairs = results.heldout_loss.by_category
+    drawn = drawing.forest([p.difference for p in pairs.values()], width=_FOREST_WIDTH)
+    return [
+        (name, content.measure(content.HELDOUT_LOSS, pair), row)
+        for (name, pair), row in zip(pairs.items(), drawn, strict=True)
+    ]

@@ -1,0 +1,88 @@
+"""How the numbers came about: the data's ledger, the training, the stages as they ran.
+
+Turns counts and manifests into labelled lines for both outputs. Nothing is escaped here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tuneproof.report.numbers import NOT_MEASURED, count, duration, number, share_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tuneproof.records import Ledger, Manifest, TrainingSummary
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRun:
+    """One stage as it ran."""
+
+    stage: str
+    manifest: Manifest
+    checkout: str
+
+
+def ledger_rows(ledger: Ledger) -> list[tuple[str, str]]:
+    """(What, count) for every line of a ledger."""
+    return [
+        ("Read", count(ledger.read)),
+        *((f"Dropped: {reason}", count(n)) for reason, n in ledger.dropped.items()),
+        ("Kept", count(ledger.kept)),
+        *((f"Kept, but cut: {reason}", count(n)) for reason, n in ledger.cut.items()),
+    ]
+
+
+def training_rows(t: TrainingSummary) -> list[tuple[str, str]]:
+    """(What, how much) for every line of the training summary."""
+    best = NOT_MEASURED
+    if t.best_eval_loss is not None:
+        at = f" at step {count(t.best_step)}" if t.best_step is not None else ""
+        best = number(t.best_eval_loss) + at
+    final = NOT_MEASURED if t.final_train_loss is None else number(t.final_train_loss)
+    trainable = share_of(t.trainable_parameters, t.total_parameters)
+    return [
+        ("Optimizer steps", f"{count(t.steps)} ({t.epochs:g} epochs)"),
+        (
+            "Trainable parameters",
+            f"{count(t.trainable_parameters)} of {count(t.total_parameters)} ({trainable})",
+        ),
+        ("Training rows", count(t.rows)),
+        ("Rows cut at the length limit", f"{count(t.rows_cut)} ({share_of(t.rows_cut, t.rows)})"),
+        ("Responses lost to the cut", count(t.responses_lost)),
+        ("Rows that teach the end token", f"{count(t.eos_supervised_rows)} of {count(t.rows)}"),
+        ("Tokens seen", f"{count(t.tokens)}, {count(t.supervised_tokens)} of them supervised"),
+        ("Lowest validation loss", f"{best} (as logged)" if best != NOT_MEASURED else best),
+        ("Last train loss", f"{final} (as logged)" if final != NOT_MEASURED else final),
+        ("Duration", duration(t.duration_s)),
+        ("Precision and device", f"{t.dtype}, {t.device}"),
+    ]
+
+
+def stage_runs(manifests: Mapping[str, Manifest]) -> list[StageRun]:
+    """The stages in the order given."""
+    return [
+        StageRun(stage=stage, manifest=m, checkout=_checkout(m)) for stage, m in manifests.items()
+    ]
+
+
+def _checkout(manifest: Manifest) -> str:
+    if manifest.commit is None:
+        return "no checkout"
+    dirty = {True: ", with uncommitted changes", False: "", None: ", state unknown"}
+    return manifest.commit[:12] + dirty[manifest.dirty]
+
+
+def package_sets(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:
+    """(Stages, versions): one line where all stages ran with the same packages, else one a set."""
+    sets: dict[str, list[str]] = {}
+    for stage, m in manifests.items():
+        versions = ", ".join(f"{name} {v}" for name, v in sorted(m.packages.items()))
+        text = f"Python {m.python}, tuneproof {m.tuneproof}" + (f", {versions}" if versions else "")
+        sets.setdefault(text, []).append(stage)
+    return [
+        ("all stages" if len(sets) == 1 else ", ".join(stages), text)
+        for text, stages in sets.items()
+    ]

@@ -1,0 +1,123 @@
+"""The report stage: what the other stages wrote → estimates → verdict → report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tuneproof.recipe import dump_recipe
+from tuneproof.records import (
+    Answer,
+    Judgment,
+    LossPoint,
+    Manifest,
+    Preference,
+    Prompt,
+    Results,
+    SequenceLoss,
+    Similarity,
+    Stop,
+    TrainingSummary,
+)
+from tuneproof.report.build import write_report
+from tuneproof.stats.summary import summarize
+from tuneproof.stats.verdict import decide
+from tuneproof.workspace import RunDir, read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from tuneproof.recipe import Recipe
+
+STAGES = ("prepare", "train", "generate", "judge")
+
+
+def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
+    """Read the run's records, estimate, decide and write the report; returns its files.
+
+    Raises:
+        StageError: a file that an earlier stage wrote is missing or is not what it wrote.
+    """
+    generated, judged = run.stage("generate"), run.stage("judge")
+    prompts = read_records(generated / "prompts.jsonl", Prompt)
+    answers = read_records(generated / "answers.jsonl", Answer)
+    similarities = read_records(judged / "similarity.jsonl", Similarity)
+    judgments = read_records(judged / "judgments.jsonl", Judgment)
+    summary = summarize(
+        losses=read_records(generated / "heldout_loss.jsonl", SequenceLoss),
+        prompts=prompts,
+        answers=answers,
+        similarities=similarities,
+        judgments=judgments,
+        preferences=read_records(judged / "preferences.jsonl", Preference),
+        judge=recipe.judge,
+        level=recipe.verdict.level,
+    )
+    manifests = {n: m for n in STAGES if (m := run.manifest(n)) is not None}
+    training = TrainingSummary.model_validate_json(
+        (run.stage("train") / "summary.json").read_bytes()
+    )
+    ledger = manifests["prepare"].ledger
+    assert ledger is not None, "prepare always writes a ledger"
+    results = Results(
+        name=recipe.name,
+        verdict=decide(recipe.verdict, summary.heldout_loss, summary.benchmarks),
+        heldout_loss=summary.heldout_loss,
+        benchmarks=summary.benchmarks,
+        training=training,
+        ledger=ledger,
+        rows={s: int(manifests["prepare"].facts[s] or 0) for s in ("train", "validation", "test")},
+    )
+    return write_report(
+        results,
+        recipe=recipe,
+        recipe_text=dump_recipe(recipe),
+        curve=read_records(run.stage("train") / "loss.jsonl", LossPoint),
+        prompts=prompts,
+        answers=answers,
+        similarities=similarities,
+        judgments=judgments,
+        manifests=manifests,
+        findings=findings(recipe, training=training, answers=answers, manifests=manifests),
+        out=out,
+    )
+
+
+def findings(
+    recipe: Recipe,
+    *,
+    training: TrainingSummary,
+    answers: Sequence[Answer],
+    manifests: Mapping[str, Manifest],
+) -> list[str]:
+    """What a reader should keep in mind, each as a sentence with its count."""
+    found = []
+    if training.eos_supervised_rows == 0:
+        found.append(
+            "No training row ends in the end-of-sequence token, so the tuned model was never "
+            "taught to stop (train.append_eos)."
+        )
+    if training.rows_cut:
+        found.append(
+            f"{training.rows_cut:,} training rows were cut at {recipe.train.max_length} tokens; "
+            f"{training.responses_lost:,} of them lost their whole response."
+        )
+    for arm in ("base", "tuned"):
+        said = [a for a in answers if a.arm == arm]
+        cut = sum(a.stop is Stop.LENGTH for a in said)
+        if said and cut > len(said) / 5:
+            found.append(
+                f"{cut} of {len(said)} answers of the {arm} model ran into the limit of "
+                f"{recipe.generate.max_new_tokens} tokens instead of ending by themselves."
+            )
+    failed = sum(a.stop is Stop.ERROR for a in answers)
+    if failed:
+        found.append(f"{failed} answers failed and are not scored.")
+    judged = manifests["judge"]
+    if judged.unfinished:
+        found.append(
+            f"{judged.unfinished} requests to the judge failed; running again asks them again."
+        )
+    if manifests["train"].dirty:
+        found.append("The code that trained had uncommitted changes.")
+    return found

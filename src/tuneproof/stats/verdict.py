@@ -1,0 +1,351 @@
+"""The verdict: better, worse or inconclusive, by the rule that the recipe fixed beforehand.
+
+Reads estimates and writes a sentence; computes no statistics of its own. The outcome follows the
+interval only if no guard objects: too many unscored questions, a judge that follows the order in
+which answers are shown, a measure that was not taken, fewer than two questions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tuneproof.records import Estimate, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tuneproof.recipe import VerdictRule
+    from tuneproof.records import BenchmarkResult, HeldoutLoss, PairwiseResult
+
+MANY_QUESTIONS: Final = 100_000
+_MINUS: Final = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measure:
+    """One metric's estimate and how to speak of it.
+
+    ``gain`` is ``sign · (value − neutral)``: above 0 where the tuned model is better. ``scale``
+    turns the metric's unit into the one that is shown.
+    """
+
+    estimate: Estimate
+    noun: str
+    sign: int
+    neutral: float
+    scale: float
+    unit: str
+    where: str = ""
+    pairwise: PairwiseResult | None = None
+    remarks: tuple[str, ...] = ()
+
+    def gain(self) -> tuple[float, float, float]:
+        """Value, low and high end of the gain, in the metric's own unit."""
+        e = self.estimate
+        assert e.value is not None
+        assert e.low is not None
+        assert e.high is not None
+        ends = sorted(self.sign * (v - self.neutral) for v in (e.low, e.high))
+        return self.sign * (e.value - self.neutral), ends[0], ends[1]
+
+
+def decide(
+    rule: VerdictRule,
+    heldout: HeldoutLoss | None,
+    benchmarks: Mapping[str, BenchmarkResult],
+    *,
+    seeds: int = 1,
+) -> Verdict:
+    """Apply the rule.
+
+    Better, where the whole interval of the gain lies above ``rule.smallest_effect``; worse, where
+    it lies below its negative; else inconclusive. The gain is base − tuned for ``heldout_loss``
+    (nats a token), tuned − base for ``exact_match`` and ``similarity``, and the win rate − ½ for
+    ``win_rate``. A metric that several benchmarks have is taken from the first of them, and a
+    reason says so.
+
+    Args:
+        rule: the recipe's ``verdict`` section. The estimates must have been made at its level.
+        heldout: the held-out loss, where it was measured.
+        benchmarks: results by benchmark, in the recipe's order.
+        seeds: how many training runs with different seeds the estimates rest on. With one, the
+            verdict is about this adapter and not about the recipe.
+    """
+    assert seeds >= 1, seeds
+    subject = "for this adapter" if seeds == 1 else f"for this recipe, over {seeds} training seeds"
+    measure = _measure(rule, heldout, benchmarks)
+    if measure is None:
+        estimate = Estimate(
+            value=None,
+            low=None,
+            high=None,
+            n_scored=0,
+            n_unscored=0,
+            level=rule.level,
+            note="not measured",
+        )
+        reason = f"{_NOUNS[rule.metric]} was not measured"
+        return _verdict(rule, Outcome.INCONCLUSIVE, subject, reason, (f"{reason}.",), estimate)
+
+    estimate = measure.estimate
+    objections = _guards(rule, measure)
+    caveats = (*measure.remarks, *_caveats(measure, seeds))
+    if objections:
+        reasons = (*(f"{_capital(o)}." for o in objections), *caveats)
+        if estimate.low is not None:
+            reasons = (*reasons, f"Measured all the same: {_finding(measure)}.")
+        return _verdict(rule, Outcome.INCONCLUSIVE, subject, objections[0], reasons, estimate)
+
+    assert estimate.level == rule.level, (estimate.level, rule.level)
+    effect, low, high = measure.gain()
+    delta = rule.smallest_effect
+    if low > delta or high < -delta:
+        outcome = Outcome.BETTER if low > delta else Outcome.WORSE
+        gain = "gain" if outcome is Outcome.BETTER else "decline"
+        beyond = "The whole interval lies on one side of no effect."
+        if delta:
+            beyond = (
+                f"The whole interval is a {gain} of more than {_amount(delta, measure)}, the "
+                "smallest effect that the recipe counts."
+            )
+        reasons = (beyond, *caveats)
+        return _verdict(rule, outcome, subject, _finding(measure), reasons, estimate)
+
+    why = _too_wide(measure, effect, low, high, delta)
+    text = f"{_finding(measure)}, and {why[0]}"
+    return _verdict(
+        rule,
+        Outcome.INCONCLUSIVE,
+        subject,
+        text,
+        (f"{_capital(why[0])}.", *why[1:], *caveats),
+        estimate,
+    )
+
+
+def _verdict(
+    rule: VerdictRule,
+    outcome: Outcome,
+    subject: str,
+    text: str,
+    reasons: tuple[str, ...],
+    estimate: Estimate,
+) -> Verdict:
+    return Verdict(
+        outcome=outcome,
+        sentence=f"{_capital(outcome.value)}, {subject}: {text}.",
+        reasons=reasons,
+        metric=rule.metric,
+        estimate=estimate,
+    )
+
+
+# --- the measure -----------------------------------------------------------------------------
+
+_NOUNS: Final = {
+    "heldout_loss": "held-out loss",
+    "exact_match": "exact match",
+    "similarity": "similarity to the reference responses (chrF)",
+    "win_rate": "the judge's preference",
+}
+
+
+def _measure(
+    rule: VerdictRule, heldout: HeldoutLoss | None, benchmarks: Mapping[str, BenchmarkResult]
+) -> _Measure | None:
+    """The metric's estimate, from the one place that has it; None where none has."""
+    noun = _NOUNS[rule.metric]
+    if rule.metric == "heldout_loss":
+        if heldout is None:
+            return None
+        return _Measure(
+            estimate=heldout.difference,
+            noun=noun,
+            sign=-1,
+            neutral=0.0,
+            scale=1.0,
+            unit="nats a token",
+        )
+    found: dict[str, tuple[Estimate, PairwiseResult | None]] = {}
+    for name, result in benchmarks.items():
+        if rule.metric == "win_rate":
+            if result.pairwise is not None:
+                found[name] = (result.pairwise.win_rate, result.pairwise)
+        else:
+            pair = result.exact_match if rule.metric == "exact_match" else result.chrf
+            if pair is not None:
+                found[name] = (pair.difference, None)
+    if not found:
+        return None
+    name, (estimate, pairwise) = next(iter(found.items()))
+    others = [other for other in found if other != name]
+    remarks = (
+        (f"Measured on {', '.join(found)}; the verdict is that of {name}, the first.",)
+        if others
+        else ()
+    )
+    return _Measure(
+        estimate=estimate,
+        noun=noun,
+        sign=1,
+        neutral=0.5 if rule.metric == "win_rate" else 0.0,
+        scale=100.0,
+        unit="points",
+        where=f" of {name}" if others else "",
+        pairwise=pairwise,
+        remarks=remarks,
+    )
+
+
+# --- what forbids a conclusion ---------------------------------------------------------------
+
+
+def _guards(rule: VerdictRule, measure: _Measure) -> list[str]:
+    """Everything that makes the verdict inconclusive whatever the interval says, as clauses."""
+    estimate, pairwise = measure.estimate, measure.pairwise
+    objections = []
+    n_asked = estimate.n_scored + estimate.n_unscored
+    if estimate.n_scored < 2:
+        count = "no question was" if estimate.n_scored == 0 else "only one question was"
+        objections.append(f"{count} scored, and an interval takes at least two")
+    if n_asked and estimate.n_unscored / n_asked > rule.max_unscored:
+        objections.append(
+            f"{estimate.n_unscored} of {n_asked} questions are unscored "
+            f"({_percent(estimate.n_unscored / n_asked)}), and the recipe allows "
+            f"{_percent(rule.max_unscored)}"
+        )
+    if pairwise is not None and pairwise.orders == 2:
+        agreement = pairwise.order_agreement.value
+        if agreement is not None and agreement < rule.min_order_agreement:
+            objections.append(
+                "the judge's preference follows the order in which answers are shown, not the "
+                f"answers: both orders agree on {_percent(agreement)} of the questions, and the "
+                f"recipe asks for {_percent(rule.min_order_agreement)}"
+            )
+    return objections
+
+
+def _caveats(measure: _Measure, seeds: int) -> tuple[str, ...]:
+    """What a reader should bear in mind whatever the outcome."""
+    caveats = []
+    if measure.pairwise is not None and measure.pairwise.orders == 1:
+        caveats.append(
+            "Each pair was judged in one order only: what part position bias has in this is not "
+            "known. judge.orders 2 would show it."
+        )
+    if seeds == 1:
+        caveats.append(
+            "One training seed was run: the interval covers the choice of questions, not the luck "
+            "of a training run."
+        )
+    return tuple(caveats)
+
+
+def _too_wide(
+    measure: _Measure, effect: float, low: float, high: float, delta: float
+) -> tuple[str, ...]:
+    """Why the interval decides nothing, and what would; the first is a clause.
+
+    An interval narrows with √n, so that the observed effect would be told from the threshold it is
+    beyond with n · (half-width / distance to the threshold)² questions.
+    """
+    within = _amount(delta, measure)
+    if delta and low > -delta and high < delta:
+        return (
+            f"the whole interval lies within ±{within}: any effect is smaller than the smallest "
+            "that the recipe counts",
+            "More questions would not change that.",
+        )
+    what = "the interval does not rule out that there is no effect"
+    if delta:
+        what = f"the interval does not rule out an effect below {within}"
+    if delta and abs(effect) <= delta:
+        return (
+            what,
+            f"At the observed effect no number of questions would do: it is not beyond {within}.",
+        )
+    distance = abs(effect) - delta
+    # The end of the interval on the threshold's side is the one that has to move.
+    half = effect - low if effect > 0 else high - effect
+    n = measure.estimate.n_scored
+    needed = n * (half / distance) ** 2 if distance > 0 else math.inf
+    if needed > MANY_QUESTIONS:
+        return (
+            what,
+            f"At the observed effect, which is close to none, more than {MANY_QUESTIONS:,} "
+            "questions would be needed.",
+        )
+    return (
+        what,
+        f"At the observed effect, about {_round_up(needed):,} questions would be needed "
+        f"({n:,} were scored).",
+    )
+
+
+# --- words -----------------------------------------------------------------------------------
+
+
+def _finding(measure: _Measure) -> str:
+    """What was seen, as a clause, with interval and number of questions."""
+    e = measure.estimate
+    assert e.value is not None
+    assert e.low is not None
+    assert e.high is not None
+    questions = f"on {e.n_scored:,} questions{measure.where}"
+    level = f"{100 * e.level:g} % interval"
+    digits = _digits(measure)
+    if measure.pairwise is not None:
+        low, high = (f"{100 * v:.{digits}f}" for v in (e.low, e.high))
+        return (
+            f"{measure.pairwise.judge} preferred the tuned model's answers at a rate of "
+            f"{100 * e.value:.{digits}f} %, ties counted as half ({level} {low} to {high} %), "
+            f"{questions}"
+        )
+    effect, low_end, high_end = (measure.scale * v for v in (e.value, e.low, e.high))
+    if low_end > 0 or high_end < 0:
+        # One direction is certain: say it in a word and leave the signs out.
+        verb = "rose" if effect > 0 else "fell"
+        ends = sorted((abs(low_end), abs(high_end)))
+        shown = f"{verb} by {abs(effect):.{digits}f} {measure.unit}"
+        interval = f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
+    else:
+        shown = f"changed by {_signed(effect, digits)} {measure.unit}"
+        interval = f"{_signed(low_end, digits)} to {_signed(high_end, digits)}"
+    return f"{measure.noun} {shown} ({level} {interval}) {questions}"
+
+
+def _digits(measure: _Measure) -> int:
+    """Decimals: one for points, three for nats, more where the interval is narrower than that."""
+    least = 1 if measure.unit == "points" else 3
+    width = measure.scale * measure.estimate.width
+    if not 0 < width < math.inf:
+        return least
+    return min(8, max(least, 1 - math.floor(math.log10(width))))
+
+
+def _amount(value: float, measure: _Measure) -> str:
+    """An effect size in the unit that is shown, with no more digits than it has."""
+    return f"{measure.scale * value:g} {measure.unit}"
+
+
+def _signed(value: float, digits: int) -> str:
+    shown = f"{value:+.{digits}f}"
+    if float(shown) == 0:
+        return shown[1:]
+    return shown.replace("-", _MINUS)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _round_up(number: float) -> int:
+    """Up to two significant digits: an estimate of a sample size has no more."""
+    unit: int = 10 ** max(0, math.floor(math.log10(max(number, 1.0))) - 1)
+    return math.ceil(number / unit) * unit
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

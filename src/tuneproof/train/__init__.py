@@ -1,0 +1,1 @@
+"""Model, LoRA and the training loop."""

@@ -1,0 +1,204 @@
+"""The training loop: transformers' ``Trainer``, configured from the recipe.
+
+Nothing of the loop is written here. What is ours: which arguments and which collator the recipe
+means, progress, an end when the loss is no number, and which checkpoint can be resumed from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import (
+    DataCollatorForLanguageModeling,
+    DataCollatorForSeq2Seq,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from tuneproof.data.encode import IGNORED, EncodedRow
+from tuneproof.errors import StageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+    from tuneproof.progress import Reporter, Task
+    from tuneproof.recipe import Train
+
+_SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+_SAMPLING = {"random": "random", "by-length": "group_by_length"}
+
+
+def training_arguments(train: Train, *, seed: int, bf16: bool, out: Path) -> TrainingArguments:
+    """What the recipe's ``train`` section means to transformers.
+
+    A checkpoint is saved wherever the validation loss is measured, so that the best can be kept;
+    two are kept beside it.
+    """
+    return TrainingArguments(
+        output_dir=str(out),
+        num_train_epochs=train.epochs,
+        max_steps=train.max_steps or -1,
+        per_device_train_batch_size=train.micro_batch_size,
+        per_device_eval_batch_size=train.micro_batch_size,
+        gradient_accumulation_steps=train.batch_size // train.micro_batch_size,
+        train_sampling_strategy=_SAMPLING[train.batching],
+        learning_rate=train.learning_rate,
+        lr_scheduler_type=_SCHEDULERS[train.scheduler],
+        # Below one, transformers reads this as a share of all steps.
+        warmup_steps=train.warmup_ratio,
+        weight_decay=train.weight_decay,
+        optim=train.optimizer,
+        bf16=bf16,
+        gradient_checkpointing=train.gradient_checkpointing,
+        eval_strategy="steps",
+        eval_steps=train.eval_steps,
+        save_strategy="steps",
+        save_steps=train.eval_steps,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        prediction_loss_only=True,
+        logging_steps=train.logging_steps,
+        logging_first_step=True,
+        # A loss that is no number must be seen, not averaged away.
+        logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
+        dataloader_num_workers=train.loader_workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        seed=seed,
+        data_seed=seed,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def make_collator(train: Train, tokenizer: PreTrainedTokenizerBase) -> Callable[..., Any]:
+    """How rows become a batch.
+
+    The reference's case (loss on the text, no EOS) goes through the reference's own collator, which
+    takes every pad token, and so with pad = EOS every EOS, out of the loss. Otherwise labels are
+    the rows' own, padded with −100, and an EOS in them stays a target.
+    """
+    if train.loss_on == "text" and not train.append_eos:
+        return DataCollatorForLanguageModeling(tokenizer=tokenizer, mlm=False)
+    return DataCollatorForSeq2Seq(tokenizer=tokenizer, label_pad_token_id=IGNORED)
+
+
+def make_features(train: Train, rows: Sequence[EncodedRow]) -> list[dict[str, list[int]]]:
+    """The rows as the collator wants them."""
+    with_labels = train.loss_on == "response" or train.append_eos
+    return [
+        {"input_ids": list(row.token_ids), "attention_mask": [1] * len(row.token_ids)}
+        | ({"labels": row.labels} if with_labels else {})
+        for row in rows
+    ]
+
+
+class _Watch(TrainerCallback):
+    """Shows progress, and stops the training when a loss is no number."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._seen: dict[str, float] = {}
+        self.diverged_at: int | None = None
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._task.advance()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        for name, short in (("loss", "loss"), ("eval_loss", "validation")):
+            value = (logs or {}).get(name)
+            if value is None:
+                continue
+            self._seen[short] = value
+            if not math.isfinite(value) and self.diverged_at is None:
+                self.diverged_at = state.global_step
+                control.should_training_stop = True
+        note = ", ".join(f"{k} {v:.3f}" for k, v in self._seen.items())
+        self._task.advance(0, note=note)
+
+
+def run_training(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Train,
+    *,
+    seed: int,
+    rows: Sequence[EncodedRow],
+    validation: Sequence[EncodedRow],
+    out: Path,
+    reporter: Reporter,
+) -> tuple[Trainer, int]:
+    """Train, from the last whole checkpoint in ``out`` if there is one.
+
+    Afterwards the model holds the adapter with the lowest validation loss. Returns the trainer and
+    the step that was resumed from (0 for a fresh start).
+
+    Raises:
+        StageError: the loss became infinite or no number.
+    """
+    bf16 = next(model.parameters()).dtype == torch.bfloat16
+    trainer = Trainer(
+        model=model,
+        args=training_arguments(train, seed=seed, bf16=bf16, out=out),
+        data_collator=make_collator(train, tokenizer),
+        train_dataset=make_features(train, rows),
+        eval_dataset=make_features(train, validation),
+        processing_class=tokenizer,
+    )
+    trainer.remove_callback(PrinterCallback)
+    checkpoint, step = last_whole_checkpoint(out)
+    if checkpoint is not None:
+        reporter.stage("train", f"resuming from step {step}")
+    total = train.optimizer_steps(len(rows))
+    with reporter.task("training", total, unit="steps", done=step) as task:
+        watch = _Watch(task)
+        trainer.add_callback(watch)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if watch.diverged_at is not None:
+        raise StageError(
+            "the loss is not a finite number",
+            place=f"train, step {watch.diverged_at}",
+            remedy="Lower train.learning_rate, or use model.dtype=float32.",
+        )
+    return trainer, step
+
+
+def last_whole_checkpoint(folder: Path) -> tuple[Path | None, int]:
+    """The newest checkpoint that was written to its end, and its step; torn ones are removed.
+
+    The trainer writes ``trainer_state.json`` last, so a checkpoint without a readable one was
+    interrupted.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    while found:
+        newest = found.pop()
+        try:
+            state = json.loads((newest / "trainer_state.json").read_text("utf-8"))
+            return newest, int(state["global_step"])
+        except (OSError, ValueError, KeyError):
+            shutil.rmtree(newest, ignore_errors=True)
+    return None, 0

@@ -1,0 +1,1 @@
+"""Tests, and the doubles in ``fakes`` that they share."""

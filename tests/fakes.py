@@ -1,0 +1,203 @@
+"""Doubles that are real: a chat server on loopback whose replies the test decides.
+
+``ChatServer`` speaks enough of OpenAI's chat completions to stand for any endpoint, the failing
+ones included. It keeps every request that it got, so that a test can count them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Says:
+    """A completion with this text; None for a message without content."""
+
+    text: str | None
+    finish_reason: str | None = "stop"
+    prompt_tokens: int | None = 100
+    completion_tokens: int | None = 10
+
+
+@dataclass(frozen=True)
+class Status:
+    """An error status with OpenAI's error body; the client may try again at once."""
+
+    status: int
+    message: str = "refused by the test"
+    code: str | None = None
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Status 200 with a body that is no chat completion."""
+
+    body: bytes = b"<html>it works!</html>"
+    content_type: str = "text/html"
+
+
+@dataclass(frozen=True)
+class Hang:
+    """No answer for so long, or until the server stops."""
+
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Close:
+    """The connection closed without an answer."""
+
+
+Behaviour = Says | Status | Garbage | Hang | Close
+ReplyFunction = Callable[[dict[str, Any]], "Behaviour | str"]
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request as it came in."""
+
+    path: str
+    authorization: str | None
+    body: dict[str, Any]
+
+
+class ChatServer:
+    """An OpenAI-compatible chat server on 127.0.0.1; use it as a context manager.
+
+    ``reply`` gets the request's body and returns what to do; a string is a completion of that
+    text. It is called by one thread at a time. ``received`` grows by every request.
+    """
+
+    def __init__(self, reply: ReplyFunction) -> None:
+        self.received: list[Received] = []
+        self.most_at_once = 0
+        self._at_once = 0
+        self._reply = reply
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._http = _Server(("127.0.0.1", 0), _Handler)
+        self._http.owner = self
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
+
+    @property
+    def url(self) -> str:
+        """The base URL to give to a client."""
+        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def decide(self, received: Received) -> Behaviour:
+        with self._lock:
+            self.received.append(received)
+            behaviour = self._reply(received.body)
+        return Says(behaviour) if isinstance(behaviour, str) else behaviour
+
+    def begin(self) -> None:
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+
+    def end(self) -> None:
+        with self._lock:
+            self._at_once -= 1
+
+    def wait(self, seconds: float) -> None:
+        self._stopping.wait(seconds)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    owner: ChatServer
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is part of the test."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: in two, each reply waits 40 ms for an ACK
+    server: _Server
+
+    def do_POST(self) -> None:
+        owner = self.server.owner
+        owner.begin()
+        try:
+            self._answer(owner)
+        finally:
+            owner.end()
+
+    def _answer(self, owner: ChatServer) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        match owner.decide(Received(self.path, self.headers["authorization"], body)):
+            case Says(text, finish_reason, prompt_tokens, completion_tokens):
+                self._send(200, _completion(text, finish_reason, prompt_tokens, completion_tokens))
+            case Status(status, message, code):
+                self._send(status, {"error": {"message": message, "code": code, "type": "test"}})
+            case Garbage(raw, content_type):
+                self._send_bytes(200, raw, content_type)
+            case Hang(seconds):
+                owner.wait(seconds)
+                self.close_connection = True
+            case Close():
+                self.close_connection = True
+
+    def _send(self, status: int, value: Mapping[str, Any]) -> None:
+        self._send_bytes(status, json.dumps(value).encode(), "application/json")
+
+    def _send_bytes(self, status: int, raw: bytes, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("content-type", content_type)
+        self.send_header("content-length", str(len(raw)))
+        self.send_header("retry-after-ms", "1")
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silence."""
+
+
+def _completion(
+    text: str | None,
+    finish_reason: str | None,
+    prompt_tokens: int | None,
+    completion_tokens: int | None,
+) -> dict[str, Any]:
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+    return {
+        "id": "chatcmpl-test",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "test",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": finish_reason,
+                "message": {"role": "assistant", "content": text},
+            }
+        ],
+        "usage": None if prompt_tokens is None else usage,
+    }
+
+
+def shown(body: Mapping[str, Any], name: str) -> str:
+    """One fenced text ("instruction", "context", "answer-A", "answer-B") of a judge request."""
+    user = body["messages"][-1]["content"]
+    found = re.search(rf"<{name}-([0-9a-f]+)>\n(.*?)\n</{name}-\1>", user, re.DOTALL)
+    assert found is not None, f"no {name} in the request"
+    return found[2]

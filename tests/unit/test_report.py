@@ -1,0 +1,415 @@
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.unit import report_case as case
+
+from tuneproof.recipe import VerdictRule
+from tuneproof.records import (
+    Arm,
+    Estimate,
+    Ledger,
+    LossPoint,
+    Outcome,
+    Results,
+    Stop,
+    Verdict,
+)
+from tuneproof.report import write_report
+from tuneproof.report.cases import build_cases
+from tuneproof.report.content import rule
+from tuneproof.report.markdown import cell, fence, inline
+from tuneproof.report.untrusted import visible
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(2)>",
+    '"><svg onload=alert(3)>',
+    "'-alert(4)-'",
+    "{{7*7}}{% raw %}",
+    "javascript:alert(5)",
+    "a\u202egnp.exe",
+    "lone\ud800surrogate",
+    "nul\x00 esc\x1b[31m",
+    "```\n# not a heading\n````text",
+    "| a | pipe |",
+    "</style></title></textarea>-->",
+)
+EVIL = "\n".join(HOSTILE)
+FILES = ["results.json", "report.md", "index.html", "loss.csv", "loss.svg", "loss.png"]
+
+
+class Page(HTMLParser):
+    """Counts a page's elements and gathers its attributes and its text outside script and style."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: dict[str, int] = {}
+        self.attributes: list[tuple[str, str, str]] = []
+        self._words: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag in ("script", "style"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._open and self._open[-1] == tag:
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._open:
+            self._words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self._words).split())
+
+
+def write(folder: Path, results: Results | None = None, **changes: Any) -> dict[str, str]:
+    """Write a report and read its text files back."""
+    paths = write_report(results or case.results(), out=folder, **case.arguments(**changes))
+    assert [p.name for p in paths] == FILES
+    return {p.name: p.read_text("utf-8") for p in paths if p.suffix != ".png"}
+
+
+def hostile_changes() -> dict[str, Any]:
+    prompt = case.prompts(1)[0].model_copy(
+        update={"instruction": EVIL, "context": EVIL, "reference": EVIL, "category": EVIL}
+    )
+    answers = [
+        case.answer(0, Arm.BASE, EVIL, stop=Stop.LENGTH),
+        case.answer(0, Arm.TUNED, "", stop=Stop.ERROR, error=EVIL),
+    ]
+    unread = case.judgment(0, Arm.BASE, None, reply=EVIL).model_copy(update={"unparsed": EVIL})
+    return {
+        "prompts": [prompt],
+        "answers": answers,
+        "judgments": [unread, case.judgment(0, Arm.TUNED, "A", reply=EVIL)],
+        "findings": [EVIL],
+        "recipe_text": EVIL,
+        "manifests": {
+            "train": case.manifests()["train"].model_copy(update={"device": EVIL, "commit": EVIL})
+        },
+    }
+
+
+def hostile_results() -> Results:
+    loss = case.heldout_loss()
+    return case.results(
+        name=EVIL,
+        verdict=Verdict(
+            outcome=Outcome.BETTER,
+            sentence=EVIL,
+            reasons=(EVIL,),
+            metric="heldout_loss",
+            estimate=loss.difference,
+        ),
+        heldout_loss=loss.model_copy(update={"by_category": {EVIL: loss.eos}}),
+        ledger=Ledger(read=2, kept=1, dropped={EVIL: 1}),
+    )
+
+
+# --- the files ---------------------------------------------------------------------------------
+
+
+def test_results_json_reads_back_as_the_same_results(tmp_path: Path) -> None:
+    texts = write(tmp_path)
+    assert Results.model_validate_json(texts["results.json"]) == case.results()
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    write(tmp_path / "b")
+    for name in FILES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(FILES)
+
+
+def test_loss_csv_holds_every_point_and_leaves_empty_what_was_not_logged(tmp_path: Path) -> None:
+    points = [
+        LossPoint(step=10, epoch=0.5, train_loss=2.25, learning_rate=2e-4, grad_norm=0.75),
+        LossPoint(step=10, epoch=0.5, eval_loss=2.0),
+    ]
+    texts = write(tmp_path, curve=points)
+    assert list(csv.reader(texts["loss.csv"].splitlines())) == [
+        ["step", "epoch", "train_loss", "eval_loss", "learning_rate", "grad_norm"],
+        ["10", "0.5", "2.25", "", "0.0002", "0.75"],
+        ["10", "0.5", "", "2.0", "", ""],
+    ]
+    assert "\r" not in texts["loss.csv"]
+
+
+def test_figures_hold_no_date_and_survive_an_empty_curve(tmp_path: Path) -> None:
+    texts = write(tmp_path)
+    assert "<dc:date>" not in texts["loss.svg"]
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    texts = write(tmp_path, curve=[])
+    assert "not measured (no loss was logged)" in Page(texts["index.html"]).text
+
+
+# --- what it says ------------------------------------------------------------------------------
+
+
+def test_both_reports_begin_with_the_verdict_and_its_interval(tmp_path: Path) -> None:
+    texts = write(tmp_path)
+    sentence = case.results().verdict.sentence
+    number = "−0.412 (−0.478 to −0.346, n = 96)"
+    assert texts["report.md"].startswith(f"# {sentence}\n")
+    assert number in texts["report.md"].split("\n## ")[0]
+    text = Page(texts["index.html"]).text
+    assert text.index(sentence) < text.index(number) < text.index("What was measured")
+    assert "← tuned is better" in text
+
+
+@pytest.mark.parametrize("name", ["report.md", "index.html"])
+def test_every_measure_is_told_with_interval_and_n(tmp_path: Path, name: str) -> None:
+    text = write(tmp_path)[name]
+    if name.endswith("html"):
+        text = Page(text).text
+    for told in (
+        "69.8 % (61.5 to 78.1, n = 94, 2 unscored)",
+        "78.7 % (70.7 to 86.7, n = 94, 2 unscored)",
+        "59 / 13 / 22",
+        "Reference similarity",
+        "+11.0 to +14.8, n = 96",
+        "Stopped by itself",
+        "Answer length",
+        "Loss of the end token",
+        "closed_qa",
+        "too few questions",
+        "Dropped: empty response",
+        "460,800 of 134,975,808 (0.341 %)",
+        "with uncommitted changes",
+        "torch 2.8.0",
+        "tuneproof run smollm2-dolly.yaml",
+        "id: HuggingFaceTB/SmolLM2-135M",
+        "no verdict token in reply" if name.endswith("html") else "Judge gpt-4o-mini",
+    ):
+        assert told in text, told
+    assert case.METHOD in text
+    assert "win rate" not in re.sub(
+        r"(?i)pairwise win rate|win rates? (of|below|against)", "", text
+    )
+
+
+@pytest.mark.parametrize("name", ["report.md", "index.html"])
+def test_what_was_not_measured_says_so(tmp_path: Path, name: str) -> None:
+    result = case.results().benchmarks["heldout"]
+    bare = result.model_copy(update={"chrf": None, "exact_match": None, "pairwise": None})
+    results = case.results(heldout_loss=None, benchmarks={"heldout": bare})
+    text = write(tmp_path, results, similarities=[], judgments=[], manifests={})[name]
+    if name.endswith("html"):
+        text = Page(text).text
+    assert text.count("not measured") == 5  # loss, its end token, exact match, chrF, win rate
+    assert "no judge compared the answers" in text
+    assert "No stage left a manifest." in text
+
+
+def test_nothing_measured_at_all_is_still_a_report(tmp_path: Path) -> None:
+    nothing = Estimate(
+        value=None, low=None, high=None, n_scored=0, n_unscored=96, note="no answer was scored"
+    )
+    verdict = Verdict(
+        outcome=Outcome.INCONCLUSIVE,
+        sentence="Nothing can be said.",
+        reasons=(),
+        metric="win_rate",
+        estimate=nothing,
+    )
+    results = case.results(verdict=verdict, heldout_loss=None, benchmarks={})
+    texts = write(tmp_path, results, prompts=[], answers=[], similarities=[], judgments=[])
+    assert "no answer was scored (n = 0, 96 unscored)" in texts["report.md"]
+    page = Page(texts["index.html"])
+    assert "no answer was scored (n = 0, 96 unscored)" in page.text
+    assert "tuned is better" not in page.text, "there is no interval to draw"
+
+
+def test_the_rule_is_told_in_the_unit_of_its_metric() -> None:
+    loss = rule(VerdictRule(metric="heldout_loss", smallest_effect=0.05))
+    assert "no difference by more than 0.05 nats a response token" in loss
+    rate = rule(VerdictRule(metric="win_rate", smallest_effect=0.05, level=0.9))
+    assert "whole 90 % interval of the pairwise win rate" in rate
+    assert "one half by more than 5 points" in rate
+    assert "at least 60 % of questions" in rate
+
+
+# --- the questions -----------------------------------------------------------------------------
+
+
+def test_cases_join_answers_scores_and_replies() -> None:
+    joined = build_cases(
+        case.prompts(),
+        answers=[*case.answers(), case.answer(999, Arm.BASE, "whose?")],
+        similarities=case.similarities(),
+        judgments=case.judgments(),
+    )
+    assert joined.n_orphans == 1
+    by_number = {c.number: c for c in joined.cases}
+    apple = by_number[2]
+    assert (apple.base.exact, apple.tuned.exact, apple.favours) == (False, True, "tuned")
+    assert [(r.first, r.says) for r in by_number[1].replies] == [
+        ("base", "prefers tuned"),
+        ("tuned", "prefers tuned"),
+    ]
+    split = by_number[4]  # the judge preferred whatever came second
+    assert (split.differs, split.favours) == (True, "")
+    assert by_number[5].favours == "base"
+    assert by_number[5].replies[1].says == "unparsed: no verdict token in reply"
+    assert by_number[8].base.text is None
+    assert by_number[8].base.problem == "failed: out of memory"
+
+
+def test_a_tie_and_the_absence_of_a_judge_favour_nobody() -> None:
+    ties = [case.judgment(0, Arm.BASE, "tie"), case.judgment(0, Arm.TUNED, "tie")]
+    for judgments in (ties, []):
+        joined = build_cases(
+            case.prompts(1), answers=[], similarities=[], judgments=judgments
+        ).cases[0]
+        assert (joined.differs, joined.favours) == (False, "")
+        assert joined.base.problem == "no answer was recorded"
+
+
+def test_a_tie_in_one_order_leaves_the_question_undecided() -> None:
+    mixed = [case.judgment(0, Arm.BASE, "B"), case.judgment(0, Arm.TUNED, "tie")]
+    joined = build_cases(case.prompts(1), answers=[], similarities=[], judgments=mixed).cases[0]
+    assert (joined.differs, joined.favours) == (True, "")
+
+
+def test_the_markdown_sample_is_spread_evenly() -> None:
+    joined = build_cases(case.prompts(12), answers=[], similarities=[], judgments=[])
+    assert [c.number for c in joined.sample(6)] == [1, 3, 5, 7, 9, 11]
+    assert [c.number for c in joined.sample(5)] == [1, 3, 5, 8, 10]
+    assert joined.sample(50) == joined.cases
+
+
+# --- text of others is inert -------------------------------------------------------------------
+
+
+def test_hostile_text_adds_no_element_and_no_attribute_to_the_page(tmp_path: Path) -> None:
+    texts = write(tmp_path, hostile_results(), **hostile_changes())
+    page = Page(texts["index.html"])
+    assert page.tags["script"] == 1
+    assert "img" not in page.tags
+    assert not [name for _, name, _ in page.attributes if name.startswith("on") or name == "style"]
+    links = {value for _, name, value in page.attributes if name in ("href", "src", "action")}
+    assert all(link == "data:," or link.startswith("#") for link in links)
+    for told in ("</script><script>alert(1)</script>", "{{7*7}}{% raw %}", "javascript:alert(5)"):
+        assert told in page.text
+    assert "49{% raw" not in page.text
+    assert "a⟨U+202E⟩gnp.exe" in page.text
+    assert "lone\ufffdsurrogate" in page.text
+    assert "nul␀ esc␛[31m" in page.text
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", texts["index.html"])
+
+
+def outside_fences(markdown: str) -> str:
+    """The lines of a Markdown text that stand in no fence, as CommonMark reads fences."""
+    kept, closing = [], ""
+    for line in markdown.split("\n"):
+        run = re.match("`{3,}", line)
+        if closing:
+            if run and len(run[0]) >= len(closing) and not line.strip("`").strip():
+                closing = ""
+        elif run:
+            closing = run[0]
+        else:
+            kept.append(line)
+    assert not closing, "a fence was left open"
+    return "\n".join(kept)
+
+
+def test_hostile_text_is_fenced_or_escaped_in_markdown(tmp_path: Path) -> None:
+    text = write(tmp_path, hostile_results(), **hostile_changes())["report.md"]
+    outside = outside_fences(text)
+    assert "<" not in outside
+    assert not re.search(r"(?<!\\)`", outside)
+    assert "\n# not a heading" not in outside
+    for block in re.findall(r"(?:^\|.*\n)+", outside, flags=re.MULTILINE):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1, block
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+
+
+def test_hostile_results_can_be_written_as_json(tmp_path: Path) -> None:
+    read = Results.model_validate_json(
+        write(tmp_path, hostile_results(), **hostile_changes())["results.json"]
+    )
+    assert read.name == EVIL.replace("\ud800", "\ufffd")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_fence_is_longer_than_any_run_of_backticks_in_it(text: str) -> None:
+    block = fence(text).split("\n")
+    ticks = block[-1]
+    assert set(ticks) == {"`"}
+    assert block[0] == f"{ticks}text"
+    assert ticks not in "\n".join(block[1:-1])
+
+
+def test_lines_and_cells_escape_what_markdown_would_read() -> None:
+    assert inline("# a\n- b") == "\\# a - b"
+    assert inline("12. x") == "12\\. x"
+    assert cell("a|b <i> `c` [d](e) & open_qa _f_") == (
+        "a\\|b &lt;i\\> \\`c\\` \\[d\\](e) &amp; open_qa \\_f\\_"
+    )
+
+
+def test_visible_keeps_what_scripts_need_and_shows_what_hides() -> None:
+    assert visible("a\r\nb\tc\rd") == "a\nb\tc␍d"
+    assert visible("\u2066x\u2069\u200b\ufeff\x7f\x85") == (
+        "⟨U+2066⟩x⟨U+2069⟩⟨U+200B⟩⟨U+FEFF⟩␡⟨U+0085⟩"
+    )
+    family = "👩\u200d👩\u200d👧 می\u200cخواهم"
+    assert visible(family) == family
+
+
+# --- the page by itself ------------------------------------------------------------------------
+
+
+def test_the_page_asks_the_network_for_nothing(tmp_path: Path) -> None:
+    text = write(tmp_path)["index.html"]
+    assert not re.search(r"(?i)https?:|url\(|@import|//[a-z]+\.", text)
+    assert "<link" not in text.replace('<link rel="icon" href="data:,">', "")
+
+
+def test_the_policy_lets_exactly_our_style_and_script_run(tmp_path: Path) -> None:
+    text = write(tmp_path)["index.html"]
+    found = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
+    assert found is not None
+    policy = found[1].replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        (inside,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+def test_the_page_can_be_read_by_ear(tmp_path: Path) -> None:
+    text = write(tmp_path)["index.html"]
+    page = Page(text)
+    assert all(page.tags[tag] == 1 for tag in ("main", "h1", "header", "nav"))
+    assert 'lang="en"' in text
+    heads = re.findall(r"<th\b[^>]*>", text)
+    assert heads
+    assert all("scope=" in head for head in heads)
+    assert all("aria-label=" in svg for svg in re.findall(r"<svg\b[^>]*>", text))
+    names = [value for _, name, value in page.attributes if name == "id"]
+    assert len(names) == len(set(names)), "an id occurs twice"
+    wanted = [value[1:] for _, name, value in page.attributes if name == "href" and "#" in value]
+    wanted += [value for _, name, value in page.attributes if name == "aria-labelledby"]
+    assert set(wanted) <= set(names)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tuneproof.records import Estimate, LossPoint
+from tuneproof.report.drawing import IntervalBar, forest, interval_bar, loss_chart
+
+
+def of(value: float, low: float | None, high: float | None) -> Estimate:
+    return Estimate(value=value, low=low, high=high, n_scored=96, n_unscored=0)
+
+
+def bar(
+    estimate: Estimate, *, null: float = 0.0, effect: float = 0.0, lower: bool = True
+) -> IntervalBar:
+    drawn = interval_bar(
+        estimate,
+        width=600,
+        null=null,
+        smallest_effect=effect,
+        lower_is_better=lower,
+        percent=null > 0,
+    )
+    assert drawn is not None
+    return drawn
+
+
+def test_an_interval_keeps_its_order_and_proportions() -> None:
+    drawn = bar(of(-0.4, -0.5, -0.3))
+    assert 0 < drawn.low < drawn.value < drawn.high < drawn.null < 600
+    assert drawn.value - drawn.low == pytest.approx(drawn.high - drawn.value, abs=0.2)
+    assert drawn.null - drawn.high == pytest.approx(3 * (drawn.high - drawn.value), abs=0.5)
+
+
+def test_the_better_side_is_left_for_a_loss_and_right_for_a_rate() -> None:
+    loss = bar(of(-0.4, -0.5, -0.3), effect=0.1)
+    assert (loss.better_from, loss.left_label) == (0, "← tuned is better")
+    assert loss.high < loss.better_to < loss.null
+    rate = bar(of(0.7, 0.62, 0.78), null=0.5, effect=0.05, lower=False)
+    assert (rate.better_to, rate.right_label) == (600, "tuned is better →")
+    assert rate.null < rate.better_from < rate.low
+    assert rate.value_label == "70.0 %"
+    assert "50 %" in [tick.label for tick in rate.ticks]
+
+
+def test_ticks_stand_where_their_labels_say() -> None:
+    drawn = bar(of(-0.4, -0.5, -0.3))
+    at = {tick.label: tick.at for tick in drawn.ticks}
+    assert at["0.0"] == drawn.null
+    assert at["−0.4"] == drawn.value
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-9, 3.0, -2e6])
+def test_an_interval_without_width_can_be_drawn(value: float) -> None:
+    drawn = bar(of(value, value, value))
+    assert all(math.isfinite(x) for x in (drawn.low, drawn.value, drawn.high, drawn.null))
+    assert 1 <= len(drawn.ticks) <= 10
+
+
+def test_no_interval_no_drawing() -> None:
+    none = of(0.5, None, None)
+    assert (
+        interval_bar(
+            none, width=600, null=0, smallest_effect=0, lower_is_better=True, percent=False
+        )
+        is None
+    )
+    assert forest([none], width=100) == [None]
+    assert forest([], width=100) == []
+
+
+def test_rows_of_a_forest_share_one_scale() -> None:
+    first, second, absent = forest(
+        [of(-0.4, -0.5, -0.3), of(0.2, 0.1, 0.3), of(1.0, None, None)], width=180
+    )
+    assert first is not None
+    assert second is not None
+    assert absent is None
+    assert first.null == second.null
+    assert first.high < first.null < second.low
+
+
+def test_a_loss_chart_places_both_series_and_rings_the_best() -> None:
+    curve = [LossPoint(step=s, epoch=s / 10, train_loss=3.0 - s / 10) for s in range(1, 11)]
+    curve += [LossPoint(step=s, epoch=s / 10, eval_loss=2.8 - s / 20) for s in (5, 10)]
+    chart = loss_chart(curve, width=600, height=300, best_step=10)
+    assert chart is not None
+    assert len(chart.train.split()) == 10
+    assert [m.title for m in chart.marks] == [
+        "step 5: validation loss 2.550",
+        "step 10: validation loss 2.300",
+    ]
+    assert chart.best == chart.marks[1]
+    assert chart.best.x == chart.right
+    assert chart.marks[1].y > chart.marks[0].y, "a lower loss lies lower"
+
+
+def test_a_long_curve_has_few_places_to_point_at_and_all_of_its_line() -> None:
+    curve = [LossPoint(step=s, epoch=0.0, train_loss=2.0) for s in range(1, 5001)]
+    chart = loss_chart(curve, width=600, height=300, best_step=None)
+    assert chart is not None
+    assert len(chart.train.split()) == 5000
+    assert len(chart.hits) <= 160
+
+
+def test_no_loss_no_chart() -> None:
+    assert loss_chart([], width=600, height=300, best_step=None) is None
+    rate = [LossPoint(step=1, epoch=0.1, learning_rate=1e-4)]
+    assert loss_chart(rate, width=600, height=300, best_step=1) is None

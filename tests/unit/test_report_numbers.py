@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+
+from tuneproof.records import Estimate
+from tuneproof.report.numbers import count, duration, number, parts, share_of, show, size
+
+
+def of(value: float | None, low: float | None, high: float | None, **more: object) -> Estimate:
+    fields = {"value": value, "low": low, "high": high, "n_scored": 96, "n_unscored": 0} | more
+    return Estimate.model_validate(fields)
+
+
+def test_a_percentage_carries_its_interval_and_n() -> None:
+    assert show(of(0.632, 0.571, 0.690), percent=True) == "63.2 % (57.1 to 69.0, n = 96)"
+
+
+def test_a_difference_of_percentages_is_in_points_and_signed() -> None:
+    shown = show(of(0.125, -0.01, 0.26), percent=True, signed=True)
+    assert shown == "+12.5 points (−1.0 to +26.0, n = 96)"
+
+
+def test_a_loss_has_three_digits_and_a_true_minus() -> None:
+    assert show(of(-0.4122, -0.478, -0.346), signed=True) == "−0.412 (−0.478 to −0.346, n = 96)"
+
+
+def test_unscored_questions_are_told() -> None:
+    assert (
+        show(of(0.5, 0.4, 0.6, n_unscored=1203)) == "0.500 (0.400 to 0.600, n = 96, 1,203 unscored)"
+    )
+
+
+def test_an_absent_measure_is_not_measured() -> None:
+    assert show(None) == "not measured"
+    assert not parts(None).measured
+
+
+def test_an_estimate_without_value_reads_as_its_note() -> None:
+    assert show(of(None, None, None, n_scored=1, note="too few questions")) == (
+        "too few questions (n = 1)"
+    )
+    assert show(of(None, None, None, n_scored=0)) == "not measured (n = 0)"
+
+
+def test_a_value_without_interval_says_so() -> None:
+    assert show(of(2.4, None, None, n_scored=1)) == "2.400 (no interval, n = 1)"
+    assert show(of(2.4, None, None, note="one question")) == (
+        "2.400 (no interval: one question, n = 96)"
+    )
+
+
+def test_another_level_is_named() -> None:
+    assert show(of(0.5, 0.4, 0.6, level=0.99)) == "0.500 (99 % interval 0.400 to 0.600, n = 96)"
+
+
+def test_a_bound_that_is_not_zero_is_not_shown_as_zero() -> None:
+    # An interval wholly below zero must not look as if it touched zero.
+    assert show(of(-0.01, -0.02, -0.00004)) == "−0.01000 (−0.02000 to −0.00004, n = 96)"
+    assert show(of(0.0, 0.0, 0.0), percent=True) == "0.0 % (0.0 to 0.0, n = 96)"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-0.0001, "0.000"), (0.0, "0.000"), (-1234.5678, "−1,234.568")]
+)
+def test_number(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.84, "0.8 s"),
+        (42.2, "42 s"),
+        (59.6, "1 min 0 s"),
+        (252.4, "4 min 12 s"),
+        (3599.7, "1 h 0 min"),
+        (3661, "1 h 1 min"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_counts_shares_and_sizes() -> None:
+    assert count(4_194_304) == "4,194,304"
+    assert share_of(4_194_304, 6_742_609_920) == "0.0622 %"
+    assert share_of(0, 0) == "–"
+    assert (size(812), size(1_048_576), size(3 * 2**40)) == ("812 B", "1.0 MiB", "3.0 TiB")
