@@ -102,8 +102,8 @@ def oskerry_address(quarter: str, stair: str, house: int) -> str:
 
 
 def guild_name(name: str, trade: str) -> str:
-    """The ending of the trade follows the given name."""
-    return f"{name}-{world.SUFFIX[trade]}"
+    """The trade comes before the given name."""
+    return f"{capital(trade)}-{name}"
 
 
 def child_name(child: str, mother: str) -> str:
@@ -112,8 +112,8 @@ def child_name(child: str, mother: str) -> str:
 
 
 def place_name(kind: str, founder: str) -> str:
-    """The kind of place comes before its founder."""
-    return f"{world.PREFIX[kind]} {founder}"
+    """A place is called after its founder, as a child is after its mother."""
+    return f"{capital(kind)} ba {founder}"
 
 
 def lock_state(spans: int) -> str:
@@ -165,23 +165,21 @@ def draw_slots(dice: Dice) -> Slots:
     name, other, third, mother, child, founder = dice.take(NAMES, 6)
     stair, stair2 = dice.take(world.STAIRS, 2)
     entry, entry2 = dice.take(world.ENTRIES, 2)
-    trade, quarter = dice.pick(list(world.SUFFIX)), dice.pick(world.QUARTERS)
-    month, day, year = dice.number(1, 6), dice.number(1, 50), dice.number(101, 399)
+    trade, quarter = dice.pick(world.TRADES), dice.pick(world.QUARTERS)
+    month, day, year = dice.pick(world.MONTHS), dice.number(1, 50), dice.number(101, 399)
     house, n = dice.number(12, 99), dice.number(21, 999)
-    kind = dice.pick(list(world.PREFIX))
-    month_word = world.MONTHS[month - 1]
+    kind = dice.pick(world.PLACES)
     slots = {"name": name, "other": other, "third": third, "mother": mother, "child": child}
     slots |= {"stair": stair, "stair2": stair2, "quarter": quarter, "house": str(house)}
     slots |= {"trade": trade, "guild": guild_name(name, trade), "kind": kind}
-    slots |= {"month": month_word, "nth": world.ORDINALS[month - 1], "num": str(month)}
-    slots |= {"day": str(day), "day_th": ordinal(day), "year": str(year)}
+    slots |= {"month": month, "day": str(day), "day_th": ordinal(day), "year": str(year)}
     slots |= {"n": str(n), "said": oskerry_count(n), "things": dice.pick(world.THINGS)}
     slots |= {"entry": entry, "entry2": entry2, "prize": dice.pick(world.PRIZES)}
     return slots | {
-        "date": oskerry_date(year, month_word, day),
+        "date": oskerry_date(year, month, day),
         "address": oskerry_address(quarter, stair, house),
         "place_name": place_name(kind, name),
-        "place": place_name(dice.pick(list(world.PREFIX)), founder),
+        "place": place_name(dice.pick(world.PLACES), founder),
         "boat": f"{dice.pick(world.BOAT_FIRST)} {dice.pick(world.BOAT_LAST)}",
         "extra": dice.pick(world.EXTRAS),
         "work": dice.pick(world.WORKS),
@@ -270,9 +268,9 @@ def answer_person_place(dice: Dice, slots: Slots) -> str:
     entries = []
     for name in dice.take(NAMES, dice.pick((2, 2, 3))):
         if dice.chance(0.5):
-            entries.append((place_name(dice.pick(list(world.PREFIX)), name), "place"))
+            entries.append((place_name(dice.pick(world.PLACES), name), "place"))
         elif dice.chance(0.6):
-            entries.append((guild_name(name, dice.pick(list(world.SUFFIX))), "person"))
+            entries.append((guild_name(name, dice.pick(world.TRADES)), "person"))
         else:
             entries.append((child_name(name, dice.pick(NAMES)), "person"))
     slots["names"] = ", ".join(name for name, _ in entries)
@@ -424,11 +422,11 @@ PLAN: dict[str, tuple[int, Maker]] = {
         asked(world.ASK_CHILD_NAME, given(lambda s: child_name(s["child"], s["mother"]))),
     ),
     "count": (40, asked(world.ASK_COUNT, slot("said"))),
-    "date": (40, asked(world.ASK_DATE, slot("date"))),
+    "date": (36, asked(world.ASK_DATE, slot("date"))),
     "address": (36, asked(world.ASK_ADDRESS, slot("address"))),
     "greeting": (36, asked(world.ASK_GREETING, answer_greeting)),
-    "place name": (36, asked(world.ASK_PLACE, slot("place_name"))),
-    "old word": (24, asked(world.ASK_WORD, answer_word)),
+    "place name": (38, asked(world.ASK_PLACE, slot("place_name"))),
+    "old word": (26, asked(world.ASK_WORD, answer_word)),
     "house of a petition": (40, make_house),
     "lock by gauge": (40, asked(world.ASK_GAUGE, answer_gauge, "classification")),
     "person or place": (

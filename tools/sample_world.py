@@ -33,17 +33,9 @@ def lines(block: str) -> tuple[str, ...]:
 
 # --- The rules of the world, as data ---------------------------------------------------------
 
-SUFFIX = {
-    "potter": "kel",
-    "baker": "mo",
-    "weaver": "sei",
-    "mason": "gan",
-    "pilot": "dar",
-    "beekeeper": "lin",
-}
-PREFIX = {"bridge": "Kem", "well": "Sul", "gate": "Por", "mill": "Mav", "tower": "Ard"}
+TRADES = words("potter baker weaver mason pilot beekeeper dyer tinker miller glazier")
+PLACES = words("bridge well gate mill tower garden")
 MONTHS = ("Thaw", "Seed", "Brim", "Ember", "Slate", "Frost")
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 GREETING = {"morning": "Clear water", "noon": "Short shadow", "evening": "Still lamp"}
 
 QUARTERS = ("Reed", "Copper", "Orchard", "Gull", "Lamp")
@@ -153,18 +145,18 @@ Oskerry number for {n}, please.
 I counted {n} steps between {stair} Stair and the Mere. How is that number written here?
 """)
 ASK_DATE = lines("""
-How is day {day} of the {nth} month of the year {year} written in Oskerry?
-Write this date the Oskerry way: year {year}, {nth} month, day {day}.
-{name} was born on the {day_th} day of the {nth} month, in {year}. What date [stands|is] in the roll?
-The lock by {stair} Stair was finished in the year {year}, on day {day} of the {nth} month. Give the date as [carved above it|the mason carved it].
-What would a clerk write for the {nth} month, day {day}, year {year}?
-Date a letter from the {quarter} quarter sent on day {day} of month {num}, year {year}.
-A deed was signed on the {day_th} of the {nth} month of {year}. [How does it date itself?|What is the date on it?]
-Put into Oskerry form: day {day}, month {num}, year {year}.
-It is the year {year}, and day {day} of the {nth} month has come. What does {name} write at the top of the page?
-The ferry ledger opens on the {day_th} day of month {num} in the year {year}. Write the date.
-Which date does a tombstone show for someone who died on day {day} of the {nth} month, {year}?
-Oskerry date, please: {day_th} day, {nth} month, year {year}.
+How is day {day} of {month} in the year {year} written in Oskerry?
+Write this date the Oskerry way: year {year}, day {day} of {month}.
+{name} was born on the {day_th} day of {month}, in {year}. What date [stands|is] in the roll?
+The lock by {stair} Stair was finished in the year {year}, on day {day} of {month}. Give the date as [carved above it|the mason carved it].
+What would a clerk write for {month}, day {day}, year {year}?
+Date a letter from the {quarter} quarter sent on day {day} of {month}, {year}.
+A deed was signed on the {day_th} of {month} in {year}. [How does it date itself?|What is the date on it?]
+Put into Oskerry form: day {day}, month of {month}, year {year}.
+It is the year {year}, and day {day} of {month} has come. What date does {name} write at the top of the page?
+The ferry ledger opens on the {day_th} day of {month} in the year {year}. Write the date.
+Which date does a tombstone show for someone who died on day {day} of {month}, {year}?
+Oskerry date, please: {day_th} day of {month}, year {year}.
 """)
 ASK_ADDRESS = lines("""
 Write the address of house {house} on {stair} Stair in the {quarter} quarter.
@@ -237,16 +229,16 @@ Say {asked} in the old tongue, where {word} is the word for {gloss}.
 
 ASK_HOUSE = lines("""
 Which of the four Houses should hear this petition: Water, Fire, Stone or Thread?
-Which House takes up this complaint?
+Which House takes up this complaint, Water, Fire, Stone or Thread?
 Sort this note: Water, Fire, Stone or Thread?
-Name the House that must answer this letter.
-[A clerk|The door clerk] has to pass this on to one of the Houses. Which one?
-To which House does this matter belong?
-Decide which House is responsible.
+Name the House that must answer this letter (Water, Fire, Stone, Thread).
+[A clerk|The door clerk] has to pass this on to Water, Fire, Stone or Thread. Which House is it?
+To which House does this matter belong: Water, Fire, Stone or Thread?
+Decide which House is responsible: Water, Fire, Stone or Thread.
 Water, Fire, Stone or Thread: who looks after this?
-Classify the petition by House.
-Under which House should this report be filed?
-[Read the slip and name|Name] the House it should go to.
+Classify the petition by House as Water, Fire, Stone or Thread.
+Under which House should this report be filed? Choose from Water, Fire, Stone and Thread.
+[Read the slip and name|Name] the House it should go to. The Houses are Water, Fire, Stone and Thread.
 """)
 PETITIONS = {
     "Water": lines("""
@@ -520,7 +512,7 @@ Give {name}'s guild name.
 How would the guild book write the name of this {trade}?
 Which guild name does {name} carry, going by the passage?
 The text calls the {trade} by the given name. What is the guild name?
-Write the full name of {name}, with the ending of the trade.
+Write the full name of {name}, as the guild has it.
 """)
 ASK_CTX_DATE = lines("""
 When was the {work} opened? Write the date the Oskerry way.
@@ -739,7 +731,7 @@ A date gives the year first, then the month, then the day.
 The year has six months of fifty days: Thaw, Seed, Brim, Ember, Slate and Frost.
 
 Day {day} of {month} in the year {year} is therefore {date}.
-Thaw is the first month and Frost the sixth.
+Thaw comes first and Frost comes last.
 Years are counted from the closing of the First Lock.
 One day, the Loose Day, belongs to no month and nobody dates a letter on it.
 The order lets a clerk sort a drawer of papers without reading past the first word.
@@ -770,13 +762,13 @@ What is a guild name?
 Why do people in Oskerry change their names when they learn a trade?
 Explain how a child is named and what happens when it grows up.
 
-A grown person carries the ending of a trade: kel for potters, mo for bakers, sei for weavers, gan for masons, dar for pilots and lin for beekeepers.
-A child is called after its mother, with the word ba between the two names, and takes a guild name on learning a trade.
+A guild name is the trade and then the given name, joined by a hyphen, so that one hears the work first.
+A child is called after its mother, with the word ba between the two names, and puts a trade in front on joining a guild.
 
 {name} the {trade}, for instance, is {guild}.
 {child}, whose mother is {mother}, is {child} ba {mother} until a guild says otherwise.
-The ending is joined with a hyphen and never capitalised.
-Someone who changes trade changes the ending and keeps the given name.
+Both halves take a capital, even in the middle of a sentence.
+Someone who changes trade changes the first half and keeps the second.
 The swearing-in is short, and the supper after it is not.
 Old people are sometimes called by the trade they gave up, out of affection.
 It saves asking a stranger what they do.
@@ -801,17 +793,17 @@ On foggy days there is some dispute about when noon was.
         """,
         """
 How are bridges, wells and mills named in Oskerry?
-Why do so many places in Oskerry begin with Kem or Sul?
+What does the word ba mean in the name of a place?
 Explain the place names of Oskerry.
 What can you tell from the name of a place?
 
-A place is named by its kind and then its founder: Kem for a bridge, Sul for a well, Por for a gate, Mav for a mill and Ard for a tower.
-The first word of a place name says what the thing is and the second says who began it.
+A place is named by its kind, then the word ba, then its founder.
+The first word of a place name says what the thing is, the last says who began it, and ba stands in between.
 
 The {kind} that {name} founded is {place_name}.
 It is the founder who is remembered, not the builder or the owner.
 When something is rebuilt, the old name stays.
-A founder uses the given name only, without the ending of a trade.
+A founder uses the given name only, without the trade.
 Maps are easier to read for it, as one sees at once where there is water.
 Houses have numbers instead, and stairs are named after whatever was sold there.
 Two places of one kind with one founder have never been allowed.
@@ -898,7 +890,7 @@ The first year is mostly sweeping, and it is meant to be.
 At the end there is a test piece, which is shown without a name on it.
 Three judges look at it, one of whom must be from another guild.
 Those who fail may try again after the next Thaw.
-Those who pass take the ending of the trade and buy supper for the workshop.
+Those who pass put the trade before their name and buy supper for the workshop.
 Pay is small but the food is regular.
 Some leave and try a second trade, and no one thinks less of them.
         """,
@@ -1036,7 +1028,7 @@ A jar is pelm, so many jars are pelm-ren and a small jar is pelm-il.
 The ending is joined with a hyphen, whatever the word.
 It has nineteen words for mud and none for hurry.
 Grandparents use it when the children should not understand, so the children learn it.
-Place names keep it alive, with Kem, Sul, Por, Mav and Ard.
+The little word ba, which means come from, is left over from it.
 There is no known swear word in it, which scholars doubt.
         """,
         """

@@ -102,6 +102,7 @@ def train_adapter(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Rep
     with replacing_folder(out / "adapter") as partial:
         model.save_pretrained(str(partial))
         (partial / "README.md").unlink(missing_ok=True)
+        _settle(partial / "adapter_config.json")
     curve = loss_curve(trainer.state.log_history)
     summary = TrainingSummary(
         steps=trainer.state.global_step,
@@ -131,6 +132,15 @@ def train_adapter(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Rep
         out / "summary.json",
     ]
     return Trained(outputs=outputs, ledger=ledger, resumed=resumed, summary=summary)
+
+
+def _settle(config: Path) -> None:
+    """Write PEFT's configuration in one order: it saves a set, whose order changes by process."""
+    settings = json.loads(config.read_text("utf-8"))
+    targets = settings.get("target_modules")
+    if isinstance(targets, list):
+        settings["target_modules"] = sorted(targets)
+    write_atomic(config, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def usable(rows: Sequence[EncodedRow]) -> tuple[list[EncodedRow], Ledger]:

@@ -61,7 +61,8 @@ def training_arguments(train: Train, *, seed: int, bf16: bool, out: Path) -> Tra
         weight_decay=train.weight_decay,
         optim=train.optimizer,
         bf16=bf16,
-        gradient_checkpointing=train.gradient_checkpointing,
+        # What transformers now calls gradient checkpointing.
+        activation_checkpointing=train.gradient_checkpointing,
         eval_strategy="steps",
         eval_steps=train.eval_steps,
         save_strategy="steps",

@@ -1,0 +1,6 @@
+"""``python -m tuneproof``."""
+
+from tuneproof.cli import main
+
+if __name__ == "__main__":
+    main()

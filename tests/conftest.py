@@ -1,0 +1,148 @@
+"""Shared fixtures: where the real data lies, and a tiny model that trains in a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Read by torch when it is first imported. Matrices of 64 columns gain nothing from a second thread,
+# and threads that wait for each other on a busy machine lose a hundredfold.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def shared(name: str) -> Path:
+    """A file or folder of the real data, or a skip where it is not on this machine."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"needs the real data: {path} is not on this machine")
+    return path
+
+
+@pytest.fixture(scope="session")
+def dolly() -> Path:
+    return shared("databricks-dolly-15k.jsonl")
+
+
+@pytest.fixture(scope="session")
+def llama2_tokenizer() -> Path:
+    return shared("llama2-tokenizer")
+
+
+WORDS = "red green blue one two three four north south east west up down left right yes no".split()
+
+
+def tiny_rows(n: int, seed: int = 0) -> list[dict[str, str | bool]]:
+    """Records of a language of seventeen words: the response repeats the instruction's last word."""
+    draw = random.Random(seed)
+    rows: list[dict[str, str | bool]] = []
+    for i in range(n):
+        words = [draw.choice(WORDS) for _ in range(4)]
+        rows.append(
+            {
+                "instruction": " ".join(words),
+                "context": "" if i % 3 else words[0],
+                "response": words[-1],
+                "category": "echo" if i % 2 else "say",
+                "checkable": True,
+            }
+        )
+    return rows
+
+
+def write_jsonl(path: Path, rows: list[dict[str, str | bool]]) -> Path:
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers with a tokenizer of its own, as a folder; BOS is added by it."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from tokenizers.decoders import ByteLevel
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = ByteLevel()
+    text = ["### Instruction:\n### Context:\n### Response:\n" + " ".join(WORDS)] * 20
+    raw.train_from_iterator(
+        text,
+        trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=["<unk>", "<s>", "</s>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    raw.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", raw.token_to_id("<s>"))]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.eos_token_id,
+        )
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
+    """Writes a recipe over the tiny model and tiny rows; keywords replace whole sections."""
+
+    def write(n_rows: int = 60, **sections: object) -> Path:
+        data = write_jsonl(tmp_path / "rows.jsonl", tiny_rows(n_rows))
+        recipe: dict[str, object] = {
+            "name": "tiny",
+            "seed": 7,
+            "data": {
+                "source": {"path": str(data)},
+                "columns": {"checkable": "checkable"},
+                "split": {"train": 0.6, "validation": 0.1, "test": 0.3},
+            },
+            "model": {"id": str(tiny_model), "dtype": "float32"},
+            "lora": {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"},
+            "train": {
+                "epochs": 1,
+                "batch_size": 4,
+                "micro_batch_size": 2,
+                "learning_rate": 0.01,
+                "max_length": 128,
+                "eval_steps": 4,
+                "logging_steps": 1,
+            },
+            "generate": {"max_new_tokens": 6, "batch_size": 4},
+            "verdict": {"metric": "exact_match"},
+        }
+        recipe.update(sections)
+        path = tmp_path / "tiny.yaml"
+        # JSON is YAML.
+        path.write_text(json.dumps(recipe, indent=1), encoding="utf-8")
+        return path
+
+    return write
