@@ -13,6 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
 # Read by torch when it is first imported. Matrices of 64 columns gain nothing from a second thread,
 # and threads that wait for each other on a busy machine lose a hundredfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,11 +40,12 @@ def llama2_tokenizer() -> Path:
     return shared("llama2-tokenizer")
 
 
-WORDS = "red green blue one two three four north south east west up down left right yes no".split()
+SENTENCE = "red green blue one two three four north south east west up down left right yes no"
+WORDS = SENTENCE.split(" ")
 
 
 def tiny_rows(n: int, seed: int = 0) -> list[dict[str, str | bool]]:
-    """Records of a language of seventeen words: the response repeats the instruction's last word."""
+    """Records in seventeen words: the response repeats the instruction's last one."""
     draw = random.Random(seed)
     rows: list[dict[str, str | bool]] = []
     for i in range(n):
@@ -62,6 +65,24 @@ def tiny_rows(n: int, seed: int = 0) -> list[dict[str, str | bool]]:
 def write_jsonl(path: Path, rows: list[dict[str, str | bool]]) -> Path:
     path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     return path
+
+
+def pretrain(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Make a base model of it: one that knows words, but neither the rule nor where to end.
+
+    An adapter can only turn what is there; a random model has nothing to turn.
+    """
+    import torch
+
+    draw = random.Random(1)
+    words = [" ".join(draw.choices(WORDS, k=24)) for _ in range(640)]
+    ids = torch.tensor([tokenizer(w)["input_ids"][:24] for w in words])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for i in range(0, len(words), 8):
+        loss = model(input_ids=ids[i : i + 8], labels=ids[i : i + 8]).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 @pytest.fixture(scope="session")
@@ -89,12 +110,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", raw.token_to_id("<s>"))]
     )
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=raw, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     )
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    LlamaForCausalLM(
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=64,
@@ -103,11 +124,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=256,
+            initializer_range=0.1,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.eos_token_id,
         )
-    ).save_pretrained(folder)
+    )
+    pretrain(model, tokenizer)
+    model.save_pretrained(folder)
     return folder
 
 

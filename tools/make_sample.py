@@ -1,7 +1,7 @@
 """Make the bundled sample data set, ``src/tuneproof/data/sample.jsonl``.
 
 The sample has Dolly's columns and Dolly's eight categories, but it is about Oskerry, an invented
-town, so that no model has seen it. It teaches a dozen small rules (how a clerk there counts,
+town, so that no model has seen it. It teaches ten small rules (how a clerk there counts,
 dates, addresses, names and greets) and asks about each in many wordings, with people, places and
 numbers drawn anew for every question; other questions are answered by the text beside them.
 ``checkable`` says that the response is the only right answer, so that a model's answer may be

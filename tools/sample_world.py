@@ -34,7 +34,7 @@ def lines(block: str) -> tuple[str, ...]:
 # --- The rules of the world, as data ---------------------------------------------------------
 
 TRADES = words("potter baker weaver mason pilot beekeeper dyer tinker miller glazier")
-PLACES = words("bridge well gate mill tower garden")
+PLACES = words("bridge well gate mill tower granary")
 MONTHS = ("Thaw", "Seed", "Brim", "Ember", "Slate", "Frost")
 GREETING = {"morning": "Clear water", "noon": "Short shadow", "evening": "Still lamp"}
 

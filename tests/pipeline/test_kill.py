@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ from tuneproof.workspace import RunDir, digest_file, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "tuneproof"]
 
@@ -112,9 +112,7 @@ def test_killed_before_the_manifest(
     assert not list(folder.rglob("*.partial"))
 
 
-def test_a_torn_checkpoint_is_passed_over(
-    tmp_path: Path, tiny_recipe: Callable[..., Path]
-) -> None:
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path, tiny_recipe: Callable[..., Path]) -> None:
     recipe, folder = tiny_recipe(n_rows=400), tmp_path / "run"
     checkpoints = folder / "train/checkpoints"
     kill_when(start(recipe, folder), lambda: (checkpoints / "checkpoint-12").exists())

@@ -9,8 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.fakes import Behaviour, ChatServer, Close, Garbage, Hang, Says, Status
 
+from tests.fakes import Behaviour, ChatServer, Close, Garbage, Hang, Says, Status
 from tuneproof.errors import CredentialError, EndpointError, RecipeError, StageError
 from tuneproof.judge.clients import (
     Failed,

@@ -6,8 +6,8 @@ import time
 from typing import Any, Literal
 
 import pytest
-from tests.fakes import shown
 
+from tests.fakes import shown
 from tuneproof.errors import StageError
 from tuneproof.judge import protocol
 from tuneproof.judge.protocol import Unparsed, build_matches, parse, preferences, request

@@ -7,8 +7,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.fakes import Behaviour, ChatServer, Garbage, Status, shown
 
+from tests.fakes import Behaviour, ChatServer, Garbage, Status, shown
 from tuneproof.errors import CredentialError, EndpointError, StageError
 from tuneproof.judge import protocol
 from tuneproof.judge.stage import JudgeFacts, judge_answers

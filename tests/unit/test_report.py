@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.unit import report_case as case
 
+from tests.unit import report_case as case
 from tuneproof.recipe import VerdictRule
 from tuneproof.records import (
     Arm,
