@@ -38,6 +38,21 @@ def heldout_prompts(
     ]
 
 
+def chunk_by_tokens(rows: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
+    """Indices of rows in batches of like length, longest first, within ``budget`` padded tokens.
+
+    A row that is longer than the budget is a batch of its own.
+    """
+    chunks: list[list[int]] = []
+    for i in sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i)):
+        # Rows come longest first, so a chunk's first row is its width.
+        if chunks and len(rows[chunks[-1][0]]) * (len(chunks[-1]) + 1) <= budget:
+            chunks[-1].append(i)
+        else:
+            chunks.append([i])
+    return chunks
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Prompts answered together by one arm. ``keys`` name the answers; ``seed`` the sampling."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tuneproof.data.encode import encode_rows, response_ends
 from tuneproof.data.templates import parse_template
-from tuneproof.generate.prompts import heldout_prompts, plan_batches
+from tuneproof.generate.prompts import chunk_by_tokens, heldout_prompts, plan_batches
 from tuneproof.progress import hush_transformers
 from tuneproof.records import (
     Answer,
@@ -26,14 +26,20 @@ from tuneproof.records import (
 from tuneproof.workspace import Journal, digest_value, read_records, write_records
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from transformers import PreTrainedTokenizerBase
 
+    from tuneproof.data.encode import EncodedRow
     from tuneproof.data.templates import Template
     from tuneproof.generate.transformers_backend import TransformersBackend
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Recipe
+
+
+LOSS_BATCH_TOKENS = 1024
+"""Padded tokens of a batch of held-out rows: enough to fill a CPU, little enough for its memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,33 +122,57 @@ def _losses(
         tokenizer, template, examples, max_length=None, append_eos=True, loss_on="response"
     )
     ends = response_ends(tokenizer, template, examples, rows)
-    wanted = []
-    for arm in (Arm.BASE, Arm.TUNED):
-        for example, row, end in zip(examples, rows, ends, strict=True):
-            key = digest_value([weights[arm], row.token_ids, row.n_prompt, end])
-            wanted.append((key, arm, example, row, end))
+    batches = chunk_by_tokens([row.token_ids for row in rows], LOSS_BATCH_TOKENS)
+    whole = {
+        arm: [
+            digest_value(
+                [weights[arm], [(rows[i].token_ids, rows[i].n_prompt, ends[i]) for i in b]]
+            )
+            for b in batches
+        ]
+        for arm in Arm
+    }
     with Journal(out / "losses.journal.jsonl", SequenceLoss) as journal:
-        resumed = sum(key in journal for key, *_ in wanted)
-        with reporter.task("held-out loss", len(wanted), unit="rows", done=resumed) as task:
-            for key, arm, example, row, end in wanted:
-                if key in journal:
-                    continue
-                # A prompt without a BOS has no token before its first one to predict it from.
-                start = max(row.n_prompt, 1)
-                nll = backend.nll(row.token_ids, start, arm)
-                loss = SequenceLoss(
-                    key=key,
-                    question_id=example.id,
-                    arm=arm,
-                    category=example.category,
-                    response_nll=sum(nll[: end - start]),
-                    n_tokens=end - start,
-                    eos_nll=nll[-1],
-                )
-                journal.append([loss])
-                task.advance()
-        found = [journal.get(key) for key, *_ in wanted]
+        keys = {
+            (arm, i): digest_value([whole[arm][n], examples[i].id])
+            for arm in Arm
+            for n, batch in enumerate(batches)
+            for i in batch
+        }
+        resumed = sum(key in journal for key in keys.values())
+        with reporter.task("held-out loss", len(keys), unit="rows", done=resumed) as task:
+            for arm in Arm:
+                for batch in batches:
+                    missing = sum(keys[arm, i] not in journal for i in batch)
+                    if not missing:
+                        continue
+                    nlls = backend.nll([rows[i].token_ids for i in batch], arm)
+                    journal.append(
+                        [
+                            sequence_loss(keys[arm, i], examples[i], arm, rows[i], ends[i], nll)
+                            for i, nll in zip(batch, nlls, strict=True)
+                        ]
+                    )
+                    task.advance(missing, note=arm)
+        found = [journal.get(keys[arm, i]) for arm in Arm for i in range(len(rows))]
     return [loss for loss in found if loss is not None], resumed
+
+
+def sequence_loss(
+    key: str, example: Example, arm: Arm, row: EncodedRow, end: int, nll: Sequence[float]
+) -> SequenceLoss:
+    """One row's loss; ``nll[i]`` is that of the token at position ``i + 1``."""
+    # A prompt without a BOS has no token before its first one to predict it from.
+    start = max(row.n_prompt, 1)
+    return SequenceLoss(
+        key=key,
+        question_id=example.id,
+        arm=arm,
+        category=example.category,
+        response_nll=sum(nll[start - 1 : end - 1]),
+        n_tokens=end - start,
+        eos_nll=nll[-1],
+    )
 
 
 def _answers(

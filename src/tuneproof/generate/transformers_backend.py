@@ -108,12 +108,19 @@ class TransformersBackend:
         return out[:, width:].tolist()  # type: ignore[no-any-return]
 
     @torch.inference_mode()
-    def nll(self, token_ids: Sequence[int], start: int, arm: Arm) -> list[float]:
-        """Negative log likelihood in nats of each token from position ``start`` on, in float32."""
-        ids = torch.tensor([list(token_ids)], device=self._device)
+    def nll(self, rows: Sequence[Sequence[int]], arm: Arm) -> list[list[float]]:
+        """For each row, the negative log likelihood in nats of each token but its first.
+
+        Rows are padded on the right, where a causal model cannot see; the softmax is in float32.
+        """
+        width = max(map(len, rows))
+        pad = self._tokenizer.pad_token_id
+        ids = torch.tensor([[*r, *[pad] * (width - len(r))] for r in rows], device=self._device)
+        lengths = torch.tensor([len(r) for r in rows], device=self._device)
+        mask = (torch.arange(width, device=self._device) < lengths[:, None]).long()
         with self.arm(arm):
-            # Only positions that predict a token of interest need the vocabulary's width.
-            kept = len(token_ids) - start + 1
-            logits = self._model(input_ids=ids, logits_to_keep=kept).logits[0, :-1].float()
-        losses = torch.nn.functional.cross_entropy(logits, ids[0, start:], reduction="none")
-        return losses.tolist()
+            logits = self._model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+        losses = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+        ).view(len(rows), width - 1)
+        return [losses[i, : len(r) - 1].tolist() for i, r in enumerate(rows)]
