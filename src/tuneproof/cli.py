@@ -63,11 +63,12 @@ def _execute(
     as_json: bool,
 ) -> None:
     from tuneproof.pipeline import execute
-    from tuneproof.recipe import load_recipe
+    from tuneproof.recipe_file import load_recipe
+    from tuneproof.stages import stages_until
 
     recipe = load_recipe(recipe_file, overrides or ())
     run = _run_of(recipe, run_dir, quiet=quiet)
-    statuses = execute(run, until=until)
+    statuses = execute(run, stages_until(until))
     if until == "report":
         _print_verdict(run, as_json=as_json)
     elif as_json:
@@ -215,7 +216,8 @@ def status(
     """
     from tuneproof.errors import RunDirError
     from tuneproof.pipeline import run_status
-    from tuneproof.recipe import load_recipe
+    from tuneproof.recipe_file import load_recipe
+    from tuneproof.stages import STAGES
 
     recipe_file = run_dir / "recipe.yaml"
     if not recipe_file.is_file():
@@ -224,7 +226,7 @@ def status(
             place=str(run_dir),
             remedy="A run is made by: tuneproof run RECIPE [--run-dir DIR]",
         )
-    statuses = run_status(_run_of(load_recipe(recipe_file), run_dir, quiet=True))
+    statuses = run_status(_run_of(load_recipe(recipe_file), run_dir, quiet=True), STAGES)
     if as_json:
         rows = [{"stage": s.stage, "state": s.state, "reasons": s.reasons} for s in statuses]
         typer.echo(json.dumps(rows, indent=2))
@@ -245,7 +247,7 @@ def plan(
     Example: tuneproof plan recipes/smollm2-dolly.yaml --json
     """
     from tuneproof.plan import make_plan, plan_lines
-    from tuneproof.recipe import load_recipe
+    from tuneproof.recipe_file import load_recipe
 
     made = make_plan(load_recipe(recipe, overrides or ()))
     if as_json:

@@ -4,6 +4,8 @@ A stage's key is a digest of named parts: its name and version, the recipe secti
 it, the seed, what identifies model and data, and the digests of the files it reads. Equal key and
 intact outputs mean that the stage has nothing to do. Since inputs enter by their bytes, an upstream
 stage that was run again and wrote the same bytes leaves everything after it fresh.
+
+Which stages there are, and what they do, stands in ``stages``.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from typing import TYPE_CHECKING, Literal
 
 from tuneproof import __version__
 from tuneproof.errors import UsageError
-from tuneproof.recipe import Recipe, dump_recipe
-from tuneproof.records import Arm, Ledger, Manifest, OutputFile
+from tuneproof.recipe_file import dump_recipe
+from tuneproof.records import Ledger, Manifest, OutputFile
 from tuneproof.workspace import (
     RunDir,
     damaged_output,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from tuneproof.data.prepare import Prepared
     from tuneproof.progress import Reporter
+    from tuneproof.recipe import Recipe
 
 Facts = dict[str, str | int | float | bool | None]
 
@@ -181,11 +184,11 @@ def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]
     return reasons
 
 
-def run_status(run: Run) -> list[StageStatus]:
-    """The status of every stage; one after a stage that is not fresh waits for it."""
+def run_status(run: Run, stages: Sequence[Stage]) -> list[StageStatus]:
+    """The status of each stage, in order; what comes after one that is not fresh waits for it."""
     statuses: list[StageStatus] = []
     blocked: str | None = None
-    for stage in STAGES:
+    for stage in stages:
         status = status_of(stage, run)
         if blocked is not None and status.state == "fresh":
             status = StageStatus(
@@ -200,8 +203,8 @@ def run_status(run: Run) -> list[StageStatus]:
 # --- running ---------------------------------------------------------------------------------
 
 
-def execute(run: Run, *, until: str = "report") -> list[StageStatus]:
-    """Run every stage up to ``until`` that is not fresh; what is fresh is left alone.
+def execute(run: Run, stages: Sequence[Stage]) -> list[StageStatus]:
+    """Run each of the stages that is not fresh, in their order; what is fresh is left alone.
 
     Everything that can be refused is refused before anything is written.
 
@@ -210,18 +213,16 @@ def execute(run: Run, *, until: str = "report") -> list[StageStatus]:
         StageError: a stage began and could not finish; the next run goes on from there.
     """
     run.dir.check_owner(run.recipe.name)
-    names = [s.name for s in STAGES]
-    wanted = STAGES[: names.index(until) + 1]
     existed = run.dir.path.exists()
-    before = {s.stage: s for s in run_status(run)} if run.dir.recipe_file.exists() else {}
-    for stage in wanted:
+    before = {s.stage: s for s in run_status(run, stages)} if run.dir.recipe_file.exists() else {}
+    for stage in stages:
         if stage.name not in before or before[stage.name].state != "fresh":
             stage.check(run)
     done = []
     with run.dir.locked():
         try:
             run.dir.claim(run.recipe.name, dump_recipe(run.recipe))
-            for stage in wanted:
+            for stage in stages:
                 status = status_of(stage, run)
                 assert status.state != "waits", f"{stage.name} waits: {status.reasons}"
                 done.append(status)
@@ -230,7 +231,7 @@ def execute(run: Run, *, until: str = "report") -> list[StageStatus]:
                 else:
                     _execute_stage(stage, run, status)
         except UsageError:
-            if not existed and run.dir.manifest(STAGES[0].name) is None:
+            if not existed and run.dir.manifest(stages[0].name) is None:
                 shutil.rmtree(run.dir.path, ignore_errors=True)
             raise
     return done
@@ -290,221 +291,3 @@ def _device() -> str:
     from tuneproof.train.stage import describe_device
 
     return describe_device()
-
-
-# --- the stages ------------------------------------------------------------------------------
-
-
-def _prepare_parts(run: Run) -> Mapping[str, object]:
-    from tuneproof.data.sources import source_digest
-
-    data = run.recipe.data
-    return {
-        "source": source_digest(data.source),
-        "seed": run.recipe.seed,
-        "data": data.model_dump(mode="json", exclude={"source"}),
-    }
-
-
-def _prepare_check(run: Run) -> None:
-    from tuneproof.data.prepare import check_data
-
-    check_data(run.recipe.data)
-    _ = run.prepared
-
-
-def _prepare_run(run: Run, folder: Path) -> StageResult:
-    from tuneproof.data.prepare import write_prepared
-    from tuneproof.data.templates import parse_template
-
-    data = run.recipe.data
-    text_dir = Path(data.output_dir).absolute() if data.output_dir else folder
-    outputs = write_prepared(
-        run.prepared,
-        parse_template(data.template),
-        text_dir=text_dir,
-        sidecar=folder / "examples.jsonl",
-    )
-    rows = run.prepared.rows()
-    ledger = run.prepared.ledger
-    lost = ", ".join(f"{n} {reason}" for reason, n in ledger.dropped.items())
-    run.reporter.stage(
-        "prepare",
-        f"{ledger.read:,} rows read, {ledger.kept:,} kept{f' (dropped: {lost})' if lost else ''}: "
-        + ", ".join(f"{n:,} {split}" for split, n in rows.items()),
-    )
-    return StageResult(outputs=outputs, ledger=ledger, facts={**rows})
-
-
-def _model_parts(run: Run) -> dict[str, object]:
-    model = run.recipe.model
-    return {
-        "model": run.model_digest,
-        "model.dtype": model.dtype,
-        "model.tf32": model.tf32,
-        "tokenizer": run.tokenizer_digest,
-        "data.template": run.recipe.data.template,
-        "seed": run.recipe.seed,
-    }
-
-
-def _train_parts(run: Run) -> Mapping[str, object]:
-    # Loader workers change how fast batches come, not what they hold.
-    train = run.recipe.train.model_dump(mode="json", exclude={"loader_workers"})
-    return {**_model_parts(run), "lora": run.recipe.lora.model_dump(mode="json"), "train": train}
-
-
-def _model_check(run: Run) -> None:
-    from tuneproof.assets import ensure_model, find_asset
-
-    _ = run.model_digest, run.tokenizer_digest
-    if run.recipe.model.id.startswith("asset:"):
-        ensure_model(find_asset(run.recipe.model.id), run.reporter)
-
-
-def _train_run(run: Run, folder: Path) -> StageResult:
-    from tuneproof.train.stage import train_adapter
-
-    trained = train_adapter(
-        run.recipe, prepare_dir=run.dir.stage("prepare"), out=folder, reporter=run.reporter
-    )
-    return StageResult(
-        outputs=trained.outputs,
-        resumed=trained.resumed,
-        ledger=trained.ledger,
-        facts={"steps": trained.summary.steps, "tokens": trained.summary.tokens},
-    )
-
-
-def _generate_parts(run: Run) -> Mapping[str, object]:
-    return {
-        **_model_parts(run),
-        "generate": run.recipe.generate.model_dump(mode="json"),
-        "evaluate": {
-            e.benchmark: e.model_dump(mode="json", exclude={"benchmark"})
-            for e in run.recipe.evaluate
-        },
-    }
-
-
-def _generate_run(run: Run, folder: Path) -> StageResult:
-    from tuneproof.generate.stage import generate_answers
-
-    trained = run.dir.manifest("train")
-    assert trained is not None
-    adapter = {f.path: f.sha256 for f in trained.outputs if f.path.startswith("train/adapter/")}
-    base = digest_value([run.model_digest, run.tokenizer_digest, run.recipe.model.dtype])
-    made = generate_answers(
-        run.recipe,
-        prepare_dir=run.dir.stage("prepare"),
-        adapter=run.dir.stage("train") / "adapter",
-        weights={Arm.BASE: base, Arm.TUNED: digest_value([base, adapter])},
-        out=folder,
-        reporter=run.reporter,
-    )
-    return StageResult(outputs=made.outputs, resumed=made.resumed, facts=made.facts)
-
-
-def _judge_parts(run: Run) -> Mapping[str, object]:
-    judge = run.recipe.judge
-    # How fast we ask, and where the key is, changes no reply.
-    how = {"concurrency", "timeout_s", "api_key_env"}
-    return {
-        "seed": run.recipe.seed,
-        "judge": judge.model_dump(mode="json", exclude=how) if judge else None,
-    }
-
-
-def _judge_check(run: Run) -> None:
-    if run.recipe.judge is not None:
-        from tuneproof.judge.clients import check
-
-        check(run.recipe.judge)
-
-
-def _judge_run(run: Run, folder: Path) -> StageResult:
-    from tuneproof.judge.stage import judge_answers
-
-    judged = judge_answers(
-        run.recipe, generate_dir=run.dir.stage("generate"), out=folder, reporter=run.reporter
-    )
-    return StageResult(
-        outputs=[folder / f"{n}.jsonl" for n in ("similarity", "judgments", "preferences")],
-        resumed=judged.n_from_journal,
-        unfinished=judged.n_failed,
-        facts={
-            "matches": judged.n_matches,
-            "requests": judged.n_requests,
-            "unparsed": judged.n_unparsed,
-            "failed": judged.n_failed,
-            "skipped questions": sum(judged.skipped.values()),
-            "prompt tokens": judged.prompt_tokens,
-            "completion tokens": judged.completion_tokens,
-        },
-    )
-
-
-def _report_parts(run: Run) -> Mapping[str, object]:
-    return {"recipe": run.recipe.model_dump(mode="json", exclude={"judge": {"api_key_env"}})}
-
-
-def _report_run(run: Run, folder: Path) -> StageResult:
-    from tuneproof.report.stage import report_run
-
-    return StageResult(outputs=report_run(run.recipe, run.dir, out=folder))
-
-
-def _nothing_to_check(run: Run) -> None:
-    """The stage can always be tried."""
-
-
-STAGES = (
-    Stage(
-        name="prepare",
-        version=1,
-        reads=(),
-        parts=_prepare_parts,
-        check=_prepare_check,
-        run=_prepare_run,
-    ),
-    Stage(
-        name="train",
-        version=1,
-        reads=("prepare/examples.jsonl",),
-        parts=_train_parts,
-        check=_model_check,
-        run=_train_run,
-        scratch=("checkpoints",),
-    ),
-    Stage(
-        name="generate",
-        version=1,
-        reads=("prepare/examples.jsonl", "train/adapter/"),
-        parts=_generate_parts,
-        check=_model_check,
-        run=_generate_run,
-    ),
-    Stage(
-        name="judge",
-        version=1,
-        reads=("generate/prompts.jsonl", "generate/answers.jsonl"),
-        parts=_judge_parts,
-        check=_judge_check,
-        run=_judge_run,
-    ),
-    Stage(
-        name="report",
-        version=1,
-        reads=(
-            "prepare/examples.jsonl",
-            "train/loss.jsonl",
-            "train/summary.json",
-            "generate/",
-            "judge/",
-        ),
-        parts=_report_parts,
-        check=_nothing_to_check,
-        run=_report_run,
-    ),
-)
-"""In the order in which they run."""

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tuneproof.errors import RunDirError
-from tuneproof.pipeline import STAGES, Run, execute, run_status
+from tuneproof.pipeline import Run, StageStatus, run_status
+from tuneproof.pipeline import execute as execute_stages
 from tuneproof.progress import SilentReporter
-from tuneproof.recipe import load_recipe
+from tuneproof.recipe_file import load_recipe
 from tuneproof.records import Answer, Arm, Results, Stop
+from tuneproof.stages import STAGES, stages_until
 from tuneproof.workspace import RunDir, digest_file, read_records
 
 if TYPE_CHECKING:
@@ -23,8 +25,16 @@ def make_run(recipe: Path, folder: Path, *overrides: str) -> Run:
     return Run(load_recipe(recipe, overrides), RunDir(folder), SilentReporter())
 
 
+def execute(run: Run, *, until: str = "report") -> list[StageStatus]:
+    return execute_stages(run, stages_until(until))
+
+
+def status(run: Run) -> list[StageStatus]:
+    return run_status(run, STAGES)
+
+
 def states(run: Run) -> dict[str, str]:
-    return {s.stage: s.state for s in run_status(run)}
+    return {s.stage: s.state for s in status(run)}
 
 
 @pytest.fixture
@@ -98,7 +108,7 @@ def test_a_second_run_does_nothing(finished: tuple[Path, Path]) -> None:
 def test_status_names_what_changed(finished: tuple[Path, Path]) -> None:
     recipe, folder = finished
     run = make_run(recipe, folder, "train.learning_rate=0.02")
-    by_name = {s.stage: s for s in run_status(run)}
+    by_name = {s.stage: s for s in status(run)}
     assert by_name["prepare"].state == "fresh"
     assert by_name["train"].state == "stale"
     assert by_name["train"].reasons == ("train.learning_rate was 0.01, is 0.02",)
@@ -145,7 +155,7 @@ def test_a_damaged_output_is_made_again(finished: tuple[Path, Path]) -> None:
     whole = answers.read_bytes()
     answers.write_bytes(whole[:-10])
     run = make_run(recipe, folder)
-    by_name = {s.stage: s for s in run_status(run)}
+    by_name = {s.stage: s for s in status(run)}
     assert by_name["generate"].reasons == ("generate/answers.jsonl was changed",)
     execute(run)
     assert answers.read_bytes() == whole

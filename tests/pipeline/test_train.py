@@ -10,12 +10,12 @@ from peft import LoraConfig
 from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq
 
 from tests.conftest import tiny_rows
-from tests.pipeline.test_pipeline import make_run
+from tests.pipeline.test_pipeline import execute, make_run
 from tuneproof.data.encode import encode_rows
 from tuneproof.data.templates import parse_template
 from tuneproof.errors import ModelError, StageError
-from tuneproof.pipeline import execute
-from tuneproof.recipe import Lora, Model, Train, load_recipe
+from tuneproof.recipe import Lora, Model, Train
+from tuneproof.recipe_file import load_recipe
 from tuneproof.records import Answer, Arm, Example, LossPoint, Results, SequenceLoss, Stop
 from tuneproof.train.model import add_lora, load_model, load_tokenizer
 from tuneproof.train.trainer import make_collator, make_features, training_arguments

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from tuneproof.recipe import Data, Generate, Judge, Model, Recipe, Source, VerdictRule, dump_recipe
+from tuneproof.recipe import Data, Generate, Judge, Model, Recipe, Source, VerdictRule
+from tuneproof.recipe_file import dump_recipe
 from tuneproof.records import (
     Answer,
     Arm,

@@ -14,12 +14,14 @@ SOURCE = Path(__file__).parents[2] / "src" / "tuneproof"
 LEVELS = [
     {"errors", "records"},
     {"recipe", "workspace", "progress", "hub"},
+    {"recipe_file"},
     {"assets"},
     {"data"},
     {"train"},
     {"generate", "judge", "stats"},
     {"report", "plan"},
     {"pipeline"},
+    {"stages"},
     {"cli"},
     {"__main__"},
 ]
@@ -64,7 +66,7 @@ def test_no_drawers_without_a_name() -> None:
     ("statement", "absent"),
     [
         ("import tuneproof.cli", {"torch", "transformers", "numpy", "pydantic", "rich", "openai"}),
-        ("import tuneproof.pipeline, tuneproof.recipe", {"torch", "transformers", "numpy"}),
+        ("import tuneproof.stages, tuneproof.recipe_file", {"torch", "transformers", "numpy"}),
         ("import tuneproof.train.model, tuneproof.train.stage", {"torch", "transformers", "peft"}),
         ("import tuneproof.judge.stage, tuneproof.judge.clients", {"openai", "sacrebleu", "torch"}),
         ("import tuneproof.report.stage", {"matplotlib", "jinja2", "torch"}),
@@ -80,9 +82,10 @@ def test_the_demo_is_fresh_without_torch(tmp_path: Path) -> None:
     """Status of a run that never started: the keys of all stages, and no heavy library."""
     code = (
         "import sys; from pathlib import Path; from tuneproof.cli import bundled_recipe, _run_of;"
-        "from tuneproof.pipeline import run_status; from tuneproof.recipe import load_recipe;"
+        "from tuneproof.pipeline import run_status; from tuneproof.stages import STAGES;"
+        "from tuneproof.recipe_file import load_recipe;"
         f"run = _run_of(load_recipe(bundled_recipe('demo')), Path({str(tmp_path)!r}), quiet=True);"
-        "print([s.state for s in run_status(run)]); print('torch' in sys.modules)"
+        "print([s.state for s in run_status(run, STAGES)]); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [

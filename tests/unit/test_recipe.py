@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tuneproof.errors import RecipeError
-from tuneproof.recipe import Recipe, Source, dump_recipe, load_recipe, named_seed, parse_recipe, rng
+from tuneproof.recipe import Recipe, Source, named_seed, rng
+from tuneproof.recipe_file import dump_recipe, load_recipe, parse_recipe
 
 BASE = """\
 name: x

@@ -123,22 +123,13 @@ def _losses(
     )
     ends = response_ends(tokenizer, template, examples, rows)
     batches = chunk_by_tokens([row.token_ids for row in rows], LOSS_BATCH_TOKENS)
-    whole = {
-        arm: [
-            digest_value(
-                [weights[arm], [(rows[i].token_ids, rows[i].n_prompt, ends[i]) for i in b]]
-            )
-            for b in batches
-        ]
-        for arm in Arm
-    }
+    keys = {}
+    for arm in Arm:
+        for batch in batches:
+            measured = [(rows[i].token_ids, rows[i].n_prompt, ends[i]) for i in batch]
+            whole = digest_value([weights[arm], measured])
+            keys.update({(arm, i): digest_value([whole, examples[i].id]) for i in batch})
     with Journal(out / "losses.journal.jsonl", SequenceLoss) as journal:
-        keys = {
-            (arm, i): digest_value([whole[arm][n], examples[i].id])
-            for arm in Arm
-            for n, batch in enumerate(batches)
-            for i in batch
-        }
         resumed = sum(key in journal for key in keys.values())
         with reporter.task("held-out loss", len(keys), unit="rows", done=resumed) as task:
             for arm in Arm:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuneproof.recipe import dump_recipe
+from tuneproof.recipe_file import dump_recipe
 from tuneproof.records import (
     Answer,
     Judgment,
