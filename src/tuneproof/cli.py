@@ -338,6 +338,7 @@ def main() -> None:
 
         typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on where this one stopped", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # Ctrl-C, as typer has it
+            typer.echo("interrupted; the same command goes on where this one stopped", err=True)
+        raise

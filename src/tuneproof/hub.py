@@ -40,6 +40,15 @@ def is_reachable() -> bool:
     return True
 
 
+def _newest_snapshot(name: str, kind: Kind) -> str | None:
+    """The commit last downloaded; what was loaded by commit leaves no name for it in the cache."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}" / "snapshots"
+    snapshots = sorted(folder.glob("*"), key=lambda p: p.stat().st_mtime)
+    return snapshots[-1].name if snapshots else None
+
+
 def commit_of(name: str, revision: str | None, *, kind: Kind, place: str) -> str:
     """The commit that a hub id and revision stand for.
 
@@ -68,6 +77,8 @@ def commit_of(name: str, revision: str | None, *, kind: Kind, place: str) -> str
     try:
         found = try_to_load_from_cache(name, _LOOKED_FOR[kind], revision=revision, repo_type=kind)
         cached = Path(found).parent.name if isinstance(found, str) else None
+        if cached is None and revision is None:
+            cached = _newest_snapshot(name, kind)
         if not online:
             if cached is None:
                 raise refusal("is not on this machine, and the hub cannot be reached")

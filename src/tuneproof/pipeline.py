@@ -71,6 +71,8 @@ class Run:
     @functools.cached_property
     def tokenizer_digest(self) -> str:
         """What identifies the tokenizer."""
+        if self.recipe.model.tokenizer is None:
+            return self.model_digest
         from tuneproof.train.model import resolve_tokenizer
 
         return resolve_tokenizer(self.recipe.model).digest
@@ -256,7 +258,7 @@ def _execute_stage(stage: Stage, run: Run, status: StageStatus) -> None:
     started, clock = datetime.now(UTC), time.monotonic()
     result = stage.run(run, folder)
     duration = time.monotonic() - clock
-    commit, dirty = git_state(Path(__file__).parent)
+    commit, dirty = git_state(Path(__file__))
     run.dir.write_manifest(
         Manifest(
             stage=stage.name,

@@ -65,11 +65,12 @@ def make_plan(recipe: Recipe) -> Plan:
         UsageError: what the run itself would refuse.
     """
     from tuneproof.train.model import load_tokenizer, parameter_counts
+    from tuneproof.train.stage import usable
 
     hush_transformers()
     template = check_data(recipe.data)
     prepared = prepare(recipe.data, recipe.seed)
-    encoded = encode_rows(
+    whole = encode_rows(
         load_tokenizer(recipe.model),
         template,
         prepared.splits[Split.TRAIN],
@@ -77,6 +78,7 @@ def make_plan(recipe: Recipe) -> Plan:
         append_eos=recipe.train.append_eos,
         loss_on=recipe.train.loss_on,
     )
+    encoded, _ = usable(whole)
     trainable, total = parameter_counts(recipe.model, recipe.lora)
     steps = recipe.train.optimizer_steps(len(encoded))
     rows = prepared.rows()
@@ -91,7 +93,7 @@ def make_plan(recipe: Recipe) -> Plan:
         trainable_percent=round(100 * trainable / total, 4),
         optimizer_steps=steps,
         warmup_steps=math.ceil(recipe.train.warmup_ratio * steps),
-        tokens=count_tokens(encoded, recipe),
+        tokens=count_tokens(whole, recipe),
         answers=2 * questions,
         judge_calls=questions * recipe.judge.orders if recipe.judge else 0,
     )
@@ -113,7 +115,7 @@ def count_tokens(rows: Sequence[EncodedRow], recipe: Recipe) -> TokenCounts:
     return TokenCounts(
         real=sum(lengths),
         padded=padded,
-        supervised=sum(r.supervised[1] - r.supervised[0] for r in rows),
+        supervised=sum(r.n_targets for r in rows),
         mean=round(sum(lengths) / len(lengths), 1),
         median=ordered[len(ordered) // 2],
         p95=ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],

@@ -1,7 +1,7 @@
 """The recipe: one experiment as frozen sections, and its named randomness.
 
-Every default of the product stands here and nowhere else. Reading a recipe from YAML is left to
-``recipe_file``; which section matters to which stage, to ``stages``.
+Every default of the product's own stands here and nowhere else. Reading a recipe from YAML is left
+to ``recipe_file``; which section matters to which stage, to ``stages``.
 """
 
 from __future__ import annotations
@@ -102,13 +102,17 @@ class Model(Section):
 
 
 class Lora(Section):
-    """PEFT's ``LoraConfig``; ``target_modules`` None means PEFT's own choice for the model."""
+    """PEFT's ``LoraConfig``; ``target_modules`` None means PEFT's own choice for the model.
+
+    ``bias`` is only ever none: PEFT trains the base model's own biases and cannot switch them off
+    again, so the base arm would answer with tuned weights.
+    """
 
     r: int = Field(default=8, ge=1)
     alpha: int = Field(default=16, ge=1)
     dropout: float = Field(default=0.05, ge=0, lt=1)
     target_modules: tuple[str, ...] | str | None = None
-    bias: Literal["none", "all", "lora_only"] = "none"
+    bias: Literal["none"] = "none"
 
     @field_validator("target_modules", mode="before")
     @classmethod
@@ -126,7 +130,8 @@ class Train(Section):
     """The optimisation. ``batch_size`` counts sequences an optimizer step, whatever the devices.
 
     ``micro_batch_size`` sequences go through the model at once. ``max_steps`` ends training early.
-    ``eval_steps`` is also the distance between checkpoints, so that the best one can be kept.
+    ``eval_steps`` is also the distance between checkpoints, so that the best one can be kept;
+    ``eval_rows`` measures the validation loss on that many rows (None: on all).
     """
 
     epochs: float = Field(default=3.0, gt=0)
@@ -143,6 +148,7 @@ class Train(Section):
     append_eos: bool = True
     loss_on: Literal["text", "response"] = "text"
     eval_steps: int = Field(default=100, ge=1)
+    eval_rows: int | None = Field(default=None, ge=1)
     logging_steps: int = Field(default=10, ge=1)
     loader_workers: int = Field(default=0, ge=0)
     gradient_checkpointing: bool = False
@@ -188,7 +194,7 @@ class Judge(Section):
     kind: Literal["openai", "replay"] = "openai"
     model: str = "gpt-4o-mini"
     base_url: str | None = None
-    api_key_env: str | None = "OPENAI_API_KEY"
+    api_key_env: str | None = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     journal: str | None = None
     temperature: float = Field(default=0.0, ge=0)
     max_tokens: int = Field(default=512, ge=1)
@@ -203,6 +209,14 @@ class Judge(Section):
         if self.kind == "openai" and self.journal is not None:
             raise ValueError("journal belongs to kind replay")
         return self
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_secret(cls, value: str | None) -> str | None:
+        # The recipe is copied into the run and the report.
+        if value is not None and ("@" in value or "?" in value):
+            raise ValueError("expected an address without user, password or query")
+        return value
 
     @field_validator("orders")
     @classmethod

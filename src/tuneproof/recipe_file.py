@@ -159,6 +159,8 @@ def _explain(
     if first["type"] == "missing":
         return RecipeError("required, and absent", place=place)
     value = None if first["type"] == "value_error" and not path else first["input"]
+    if path and path[-1] in ("api_key_env", "base_url"):
+        value = None  # what was pasted there may be a secret
     if isinstance(value, (dict, BaseModel)):
         value = None
     return RecipeError(_expected(first), place=place, value=value)
@@ -195,8 +197,15 @@ def _expected(error: ErrorDetails) -> str:
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_pattern_mismatch":
+        if path_ends_in(error, "api_key_env"):
+            return "expected the name of an environment variable, not a key"
         return "expected letters, digits, '.', '_' and '-'"
     return error["msg"]
+
+
+def path_ends_in(error: ErrorDetails, key: str) -> bool:
+    """Whether the error is about the key of that name."""
+    return key in error["loc"]
 
 
 def _place(

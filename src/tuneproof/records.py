@@ -351,16 +351,22 @@ class LossPoint(Record):
 
 
 class TrainingSummary(Record):
-    """What training did, in counts and units; ``tokens`` counts real tokens seen, no padding."""
+    """What training did, in counts and units.
+
+    ``tokens`` counts the real tokens seen over all epochs, no padding; the row counts, and
+    ``supervised_tokens_per_epoch``, are of one epoch. ``rows`` were trained on; ``rows_dropped``
+    had no token left to learn from.
+    """
 
     steps: int
     epochs: float
     trainable_parameters: int
     total_parameters: int
     tokens: int
-    supervised_tokens: int
+    supervised_tokens_per_epoch: int
     eos_supervised_rows: int
     rows: int
+    rows_dropped: int
     rows_cut: int
     responses_lost: int
     best_step: int | None
@@ -382,3 +388,4 @@ class Results(Record):
     training: TrainingSummary
     ledger: Ledger
     rows: dict[str, int]
+    findings: tuple[str, ...] = ()

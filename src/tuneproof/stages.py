@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuneproof.errors import RecipeError
 from tuneproof.pipeline import Run, Stage, StageResult
-from tuneproof.records import Arm
-from tuneproof.workspace import digest_value
+from tuneproof.records import Arm, Split
+from tuneproof.workspace import digest_file, digest_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,10 +30,20 @@ def _prepare_parts(run: Run) -> Mapping[str, object]:
 
 
 def _prepare_check(run: Run) -> None:
-    from tuneproof.data.prepare import check_data
+    from tuneproof.data.prepare import check_data, check_targets
 
     check_data(run.recipe.data)
-    _ = run.prepared
+    last = run.dir.manifest("prepare")
+    check_targets(run.recipe.data, {f.path for f in last.outputs} if last is not None else set())
+    test = run.prepared.splits[Split.TEST]
+    if run.recipe.verdict.metric == "exact_match" and not any(e.checkable for e in test):
+        raise RecipeError(
+            "no row of the test split is checkable",
+            place="verdict.metric",
+            value="exact_match",
+            remedy="Name the column that says so in data.columns.checkable, or choose another "
+            "metric.",
+        )
 
 
 def _prepare_run(run: Run, folder: Path) -> StageResult:
@@ -111,11 +122,12 @@ def _generate_parts(run: Run) -> Mapping[str, object]:
 
 def _generate_run(run: Run, folder: Path) -> StageResult:
     from tuneproof.generate.stage import generate_answers
+    from tuneproof.train.model import arithmetic
 
     trained = run.dir.manifest("train")
     assert trained is not None
     adapter = {f.path: f.sha256 for f in trained.outputs if f.path.startswith("train/adapter/")}
-    base = digest_value([run.model_digest, run.tokenizer_digest, run.recipe.model.dtype])
+    base = digest_value([run.model_digest, run.tokenizer_digest, arithmetic(run.recipe.model)])
     made = generate_answers(
         run.recipe,
         prepare_dir=run.dir.stage("prepare"),
@@ -130,9 +142,11 @@ def _generate_run(run: Run, folder: Path) -> StageResult:
 def _judge_parts(run: Run) -> Mapping[str, object]:
     judge = run.recipe.judge
     # How fast we ask, and where the key is, changes no reply.
-    how = {"concurrency", "timeout_s", "api_key_env"}
+    how = {"concurrency", "timeout_s", "api_key_env", "journal"}
+    journal = Path(judge.journal) if judge is not None and judge.journal is not None else None
     return {
         "seed": run.recipe.seed,
+        "journal": digest_file(journal) if journal is not None and journal.is_file() else None,
         "judge": judge.model_dump(mode="json", exclude=how) if judge else None,
     }
 
@@ -167,7 +181,14 @@ def _judge_run(run: Run, folder: Path) -> StageResult:
 
 
 def _report_parts(run: Run) -> Mapping[str, object]:
-    return {"recipe": run.recipe.model_dump(mode="json", exclude={"judge": {"api_key_env"}})}
+    prepared, judged = run.dir.manifest("prepare"), run.dir.manifest("judge")
+    ledger = prepared.ledger if prepared is not None else None
+    return {
+        "recipe": run.recipe.model_dump(mode="json", exclude={"judge": {"api_key_env"}}),
+        # Printed in the report, and in no file that it reads.
+        "ledger": ledger.model_dump(mode="json") if ledger is not None else None,
+        "unfinished": judged.unfinished if judged is not None else None,
+    }
 
 
 def _report_run(run: Run, folder: Path) -> StageResult:

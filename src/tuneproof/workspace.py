@@ -247,7 +247,7 @@ class RunDir:
         with (self.path / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise RunDirError(
                     "another process is working in this run",
                     place=str(self.path),
@@ -331,18 +331,23 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit, and whether there are uncommitted changes, of the checkout around ``folder``."""
+def git_state(file: Path) -> tuple[str | None, bool | None]:
+    """Commit, and whether there are uncommitted changes, of the checkout that tracks ``file``.
+
+    None, None where no checkout does: an installed package may lie in somebody else's.
+    """
     git = shutil.which("git")
     if git is None:
         return None, None
 
     def ask(*words: str) -> str | None:
         done = subprocess.run(  # noqa: S603
-            [git, "-C", str(folder), *words], capture_output=True, text=True, check=False
+            [git, "-C", str(file.parent), *words], capture_output=True, text=True, check=False
         )
         return done.stdout.strip() if done.returncode == 0 else None
 
+    if ask("ls-files", "--error-unmatch", file.name) is None:
+        return None, None
     commit = ask("rev-parse", "HEAD")
     changes = ask("status", "--porcelain", "--untracked-files=no") if commit else None
     return commit, (bool(changes) if changes is not None else None)

@@ -143,6 +143,49 @@ def test_bad_data_is_refused_and_nothing_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_the_source_is_never_overwritten(tmp_path: Path, tiny_recipe: Callable[..., Path]) -> None:
+    recipe = tiny_recipe()
+    source = (tmp_path / "rows.jsonl").rename(tmp_path / "train.jsonl")
+    before = source.read_bytes()
+    done = tuneproof(
+        "prepare", recipe, "--run-dir", tmp_path / "run", "--set", f"data.output_dir={tmp_path}",
+        "--set", f"data.source.path={source}",
+    )  # fmt: skip
+    assert "holds a train.jsonl that this run did not write" in refused(done)
+    assert source.read_bytes() == before
+    assert not (tmp_path / "run").exists()
+
+
+def test_secrets_do_not_get_into_a_run(tmp_path: Path, tiny_recipe: Callable[..., Path]) -> None:
+    for override in ("judge.api_key_env=sk-proj-123", "judge.base_url=https://me:sk-proj-123@h/v1"):
+        done = tuneproof("prepare", tiny_recipe(), "--run-dir", tmp_path / "run", "--set", override)
+        assert "expected" in refused(done)
+        assert "sk-proj-123" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_exact_match_needs_a_checkable_row(
+    tmp_path: Path, tiny_recipe: Callable[..., Path]
+) -> None:
+    recipe = tiny_recipe()
+    rows = (tmp_path / "rows.jsonl").read_text().replace("true", "false")
+    (tmp_path / "rows.jsonl").write_text(rows)
+    done = tuneproof("run", recipe, "--run-dir", tmp_path / "run")
+    assert "verdict.metric = exact_match: no row of the test split is checkable" in refused(done)
+
+
+def test_max_steps_only_ends_training_early(
+    tmp_path: Path, tiny_recipe: Callable[..., Path]
+) -> None:
+    for given, steps in ((4, 4), (30, 9)):
+        folder = tmp_path / f"run-{given}"
+        done = tuneproof(
+            "train", tiny_recipe(), "--run-dir", folder, "--set", f"train.max_steps={given}"
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads((folder / "train/summary.json").read_text())["steps"] == steps
+
+
 def test_a_folder_that_is_no_run(tmp_path: Path, tiny_recipe: Callable[..., Path]) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("years of work")

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+TRAIN = {
+    "batch_size": 4,
+    "micro_batch_size": 2,
+    "learning_rate": 0.01,
+    "max_length": 128,
+    "eval_steps": 4,
+    "logging_steps": 1,
+}
+
 COMMAND = [sys.executable, "-m", "tuneproof"]
 
 
@@ -66,18 +75,24 @@ def digests(folder: Path) -> dict[str, str]:
     return {name: digest_file(folder / name) for name in RESULTS}
 
 
+@pytest.mark.parametrize("batching", ["random", "by-length"])
 def test_killed_while_training_goes_on_from_the_last_checkpoint(
-    tmp_path: Path, tiny_recipe: Callable[..., Path]
+    tmp_path: Path, tiny_recipe: Callable[..., Path], batching: str
 ) -> None:
-    """And ends with the very adapter of a run that was left alone."""
-    recipe = tiny_recipe(n_rows=400)
+    """In the second epoch, with dropout; and ends with the very adapter of a run left alone."""
+    recipe = tiny_recipe(
+        n_rows=200,
+        lora={"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": "all-linear"},
+        train=TRAIN | {"epochs": 3, "batching": batching},
+    )
     folder, checkpoints = tmp_path / "killed", tmp_path / "killed/train/checkpoints"
-    kill_when(start(recipe, folder), lambda: (checkpoints / "checkpoint-12").exists())
+    # 120 rows are 30 steps an epoch.
+    kill_when(start(recipe, folder), lambda: (checkpoints / "checkpoint-36").exists())
     assert RunDir(folder).manifest("train") is None
     finish(recipe, folder)
     manifest = RunDir(folder).manifest("train")
     assert manifest is not None
-    assert manifest.resumed >= 8
+    assert 32 <= manifest.resumed < 90
     finish(recipe, tmp_path / "alone")
     assert digests(folder) == digests(tmp_path / "alone")
 

@@ -102,7 +102,7 @@ def test_training_arguments_of_the_reference(tmp_path: Path) -> None:
     train = Train(
         epochs=3, batch_size=16, micro_batch_size=2, learning_rate=2e-4, warmup_ratio=0.03
     )
-    arguments = training_arguments(train, seed=42, bf16=True, out=tmp_path)
+    arguments = training_arguments(train, n_rows=12_008, seed=42, bf16=True, out=tmp_path)
     assert arguments.per_device_train_batch_size == 2
     assert arguments.gradient_accumulation_steps == 8
     assert arguments.num_train_epochs == 3

@@ -91,15 +91,20 @@ def test_cleaning_strips_and_counts() -> None:
         *ROWS,
         {"instruction": "c", "context": None, "response": " \n", "category": "x"},
         {"instruction": 3, "context": "", "response": "r", "category": "x"},
-        {"instruction": "no category or context", "response": "r"},
+        {"instruction": "cut emoji \ud83d", "context": "", "response": "r", "category": "x"},
+        {"instruction": "no context", "response": "r", "category": 7},
     ]
     examples, ledger = clean(rows, Columns(), name="rows")
-    assert [e.instruction for e in examples] == ["a", "ü{response}", "no category or context"]
-    assert [e.id for e in examples] == ["row-00000", "row-00001", "row-00004"]
+    assert [e.instruction for e in examples] == ["a", "ü{response}", "no context"]
+    assert [e.id for e in examples] == ["row-00000", "row-00001", "row-00005"]
     assert examples[0].response == "b"
-    assert examples[2].category is None
-    assert ledger.dropped == {"empty response": 1, "instruction is not text": 1}
-    assert (ledger.read, ledger.kept) == (5, 3)
+    assert examples[2].category == "7"
+    assert ledger.dropped == {
+        "empty response": 1,
+        "instruction is not text": 1,
+        "instruction is not valid Unicode": 1,
+    }
+    assert (ledger.read, ledger.kept) == (6, 3)
 
 
 def test_a_column_that_is_nowhere_is_named_with_those_that_are() -> None:
@@ -109,7 +114,7 @@ def test_a_column_that_is_nowhere_is_named_with_those_that_are() -> None:
 
 
 def test_columns_can_be_renamed_or_absent() -> None:
-    rows: list[Row] = [{"question": "q", "answer": "a", "ok": "true"}]
+    rows: list[Row] = [{"question": "q", "answer": "a", "ok": 1}]
     columns = Columns(
         instruction="question", response="answer", context=None, category=None, checkable="ok"
     )

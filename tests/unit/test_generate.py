@@ -120,6 +120,25 @@ def test_both_arms_are_what_they_are_called(
         assert measured != pytest.approx(other, rel=1e-2)
 
 
+def test_what_a_models_folder_suggests_does_not_leak_in(
+    tiny_model: Path, prompts: list[Prompt], backend: TransformersBackend
+) -> None:
+    """Greedy is greedy, and sampling is the recipe's, whatever generation_config.json says."""
+    model = Model(id=str(tiny_model), dtype="float32")
+    loaded = load_model(model)
+    loaded.generation_config.repetition_penalty = 5.0
+    loaded.generation_config.top_k = 1
+    loaded.generation_config.no_repeat_ngram_size = 1
+    plain = TransformersBackend(add_lora(loaded, Lora(dropout=0.0)), load_tokenizer(model))
+    for settings in (
+        Generate(batch_size=13, max_new_tokens=12),
+        Generate(batch_size=13, max_new_tokens=12, temperature=1.0),
+    ):
+        batch = plan_batches(prompts, settings, weights=WEIGHTS, seed=5)[0]
+        assert batch.arm is Arm.BASE
+        assert plain.answer(batch, settings) == backend.answer(batch, settings)
+
+
 def test_why_an_answer_stopped(backend: TransformersBackend, prompts: list[Prompt]) -> None:
     settings = Generate(batch_size=13, max_new_tokens=12)
     for batch in plan_batches(prompts, settings, weights=WEIGHTS, seed=5):

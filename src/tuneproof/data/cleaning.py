@@ -19,7 +19,7 @@ def clean(rows: Sequence[Row], columns: Columns, *, name: str) -> tuple[list[Exa
     """Strip the fields of each row and drop the rows that cannot be trained on.
 
     Dropped, and counted in the ledger: rows whose response is empty after stripping, and rows where
-    a text field holds something that is not text.
+    a field holds something that is not text (a number, half a surrogate pair).
 
     Args:
         rows: as the source gave them, in order.
@@ -39,8 +39,13 @@ def clean(rows: Sequence[Row], columns: Columns, *, name: str) -> tuple[list[Exa
         reason = None
         for field in ("instruction", "context", "response", "category"):
             value = _get(row, getattr(columns, field))
+            if field == "category":
+                value = str(value)  # class labels are often numbers
             if not isinstance(value, str):
                 reason = f"{field} is not text"
+                break
+            if not _is_unicode(value):
+                reason = f"{field} is not valid Unicode"
                 break
             fields[field] = value.strip()
         if reason is None and not fields["response"]:
@@ -91,4 +96,13 @@ def _get(row: Row, column: str | None) -> Any:
 
 
 def _truth(value: object) -> bool:
-    return value is True or (isinstance(value, str) and value.strip().lower() in ("true", "1"))
+    return str(value).strip().lower() in ("true", "1", "1.0", "yes")
+
+
+def _is_unicode(text: str) -> bool:
+    """False for a lone surrogate, which JSON can write and no file can hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

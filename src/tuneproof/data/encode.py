@@ -51,6 +51,11 @@ class EncodedRow:
         return len(self.token_ids) <= self.n_prompt
 
     @property
+    def n_targets(self) -> int:
+        """Tokens that are predicted and count; the very first token of a row never is."""
+        return max(0, self.supervised[1] - max(self.supervised[0], 1))
+
+    @property
     def labels(self) -> list[int]:
         """``token_ids`` with positions outside ``supervised`` ignored."""
         start, end = self.supervised

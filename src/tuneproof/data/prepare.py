@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneproof.data.cleaning import clean
@@ -19,8 +20,7 @@ from tuneproof.records import Example, Ledger, PreparedRow, Split
 from tuneproof.workspace import write_atomic, write_records
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Mapping, Sequence
 
     from tuneproof.recipe import Data, Shares, Source
 
@@ -102,6 +102,28 @@ def template_text(template: Template, example: Example) -> str:
 def source_name(source: Source) -> str:
     """What errors and reports call the source."""
     return source.path or source.hub or "the bundled sample"
+
+
+def check_targets(data: Data, mine: Collection[str]) -> None:
+    """Refuse an ``output_dir`` that holds files of the three names which this run did not write.
+
+    Args:
+        mine: absolute paths of the files that the run's last prepare wrote.
+
+    Raises:
+        DataError: a file there would be overwritten; it may be the source itself.
+    """
+    if data.output_dir is None:
+        return
+    for split in Split:
+        target = (Path(data.output_dir) / f"{split}.jsonl").absolute()
+        if target.exists() and str(target) not in mine:
+            raise DataError(
+                f"holds a {target.name} that this run did not write",
+                place="data.output_dir",
+                value=data.output_dir,
+                remedy="Choose another folder, or move the file away.",
+            )
 
 
 def check_data(data: Data) -> Template:

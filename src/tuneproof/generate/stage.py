@@ -67,9 +67,11 @@ def generate_answers(
     """
 
     from tuneproof.generate.transformers_backend import TransformersBackend
+    from tuneproof.train.memory import return_freed_memory
     from tuneproof.train.model import load_adapter, load_model, load_tokenizer
 
     hush_transformers()
+    return_freed_memory()  # what training left, if it ran in this process
     tokenizer = load_tokenizer(recipe.model, reporter)
     template = parse_template(recipe.data.template)
     examples = heldout_examples(recipe, prepare_dir)
@@ -78,10 +80,11 @@ def generate_answers(
         load_adapter(load_model(recipe.model, reporter), adapter), tokenizer
     )
     write_records(out / "prompts.jsonl", prompts)
-    losses, losses_resumed = _losses(
+    losses, losses_resumed, too_long = _losses(
         backend, tokenizer, template, examples, weights=weights, out=out, reporter=reporter
     )
     write_records(out / "heldout_loss.jsonl", losses)
+    return_freed_memory()
     answers, answers_resumed = _answers(
         backend, prompts, recipe, weights=weights, out=out, reporter=reporter
     )
@@ -94,6 +97,7 @@ def generate_answers(
             "answers": len(answers),
             "answer_tokens": sum(a.n_tokens for a in answers),
             "errors": sum(a.stop is Stop.ERROR for a in answers),
+            "rows beyond the context": too_long,
         },
     )
 
@@ -117,10 +121,16 @@ def _losses(
     weights: dict[Arm, str],
     out: Path,
     reporter: Reporter,
-) -> tuple[list[SequenceLoss], int]:
+) -> tuple[list[SequenceLoss], int, int]:
+    """The losses of all rows that fit the model's context; how many were there already; how many
+    rows do not fit."""
     rows = encode_rows(
         tokenizer, template, examples, max_length=None, append_eos=True, loss_on="response"
     )
+    limit = backend.context_length
+    within = [i for i, r in enumerate(rows) if limit is None or len(r.token_ids) <= limit]
+    too_long = len(rows) - len(within)
+    examples, rows = [examples[i] for i in within], [rows[i] for i in within]
     ends = response_ends(tokenizer, template, examples, rows)
     batches = chunk_by_tokens([row.token_ids for row in rows], LOSS_BATCH_TOKENS)
     keys = {}
@@ -146,7 +156,7 @@ def _losses(
                     )
                     task.advance(missing, note=arm)
         found = [journal.get(keys[arm, i]) for arm in Arm for i in range(len(rows))]
-    return [loss for loss in found if loss is not None], resumed
+    return [loss for loss in found if loss is not None], resumed, too_long
 
 
 def sequence_loss(

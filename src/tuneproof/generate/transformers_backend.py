@@ -27,9 +27,12 @@ class TransformersBackend:
         self._model = model
         self._tokenizer = tokenizer
         self._device = next(model.parameters()).device
-        generation = getattr(model.get_base_model(), "generation_config", None)
-        configured = getattr(generation, "eos_token_id", None)
+        base = model.get_base_model()
+        configured = getattr(getattr(base, "generation_config", None), "eos_token_id", None)
         ends = configured if isinstance(configured, list) else [configured]
+        # What a model's folder suggests (repetition penalties, top-k) would fill every setting that
+        # the recipe leaves alone, so that greedy would not be greedy.
+        base.generation_config = GenerationConfig()  # type: ignore[no-untyped-call,assignment]
         self._ends = sorted({e for e in [*ends, tokenizer.eos_token_id] if e is not None})
         self.context_length = getattr(model.config, "max_position_embeddings", None)
 
@@ -95,6 +98,7 @@ class TransformersBackend:
             do_sample=sampling,
             temperature=settings.temperature if sampling else None,
             top_p=settings.top_p if sampling else None,
+            top_k=0 if sampling else None,
             pad_token_id=pad,
             eos_token_id=self._ends,
         )

@@ -44,16 +44,21 @@ def training_rows(t: TrainingSummary) -> list[tuple[str, str]]:
     final = NOT_MEASURED if t.final_train_loss is None else number(t.final_train_loss)
     trainable = share_of(t.trainable_parameters, t.total_parameters)
     return [
-        ("Optimizer steps", f"{count(t.steps)} ({t.epochs:g} epochs)"),
+        ("Optimizer steps", f"{count(t.steps)} ({t.epochs:g} epoch{'' if t.epochs == 1 else 's'})"),
         (
             "Trainable parameters",
             f"{count(t.trainable_parameters)} of {count(t.total_parameters)} ({trainable})",
         ),
         ("Training rows", count(t.rows)),
-        ("Rows cut at the length limit", f"{count(t.rows_cut)} ({share_of(t.rows_cut, t.rows)})"),
+        (
+            "Rows cut at the length limit",
+            f"{count(t.rows_cut)} ({share_of(t.rows_cut, t.rows + t.rows_dropped)})",
+        ),
         ("Responses lost to the cut", count(t.responses_lost)),
         ("Rows that teach the end token", f"{count(t.eos_supervised_rows)} of {count(t.rows)}"),
-        ("Tokens seen", f"{count(t.tokens)}, {count(t.supervised_tokens)} of them supervised"),
+        ("Rows dropped, no token left to learn from", count(t.rows_dropped)),
+        ("Tokens seen", f"{count(t.tokens)} in all"),
+        ("Supervised tokens", f"{count(t.supervised_tokens_per_epoch)} an epoch"),
         ("Lowest validation loss", f"{best} (as logged)" if best != NOT_MEASURED else best),
         ("Last train loss", f"{final} (as logged)" if final != NOT_MEASURED else final),
         ("Duration", duration(t.duration_s)),

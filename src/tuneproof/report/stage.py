@@ -8,6 +8,7 @@ from tuneproof.recipe_file import dump_recipe
 from tuneproof.records import (
     Answer,
     Judgment,
+    Ledger,
     LossPoint,
     Manifest,
     Preference,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from tuneproof.recipe import Recipe
 
 STAGES = ("prepare", "train", "generate", "judge")
+
+PROMPT_DIFFERS = "prompt tokens differ from the prompt alone"
+"""As the train stage's ledger counts it."""
 
 
 def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
@@ -57,6 +61,9 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
     training = TrainingSummary.model_validate_json(
         (run.stage("train") / "summary.json").read_bytes()
     )
+    found = findings(
+        recipe, training=training, prompts=prompts, answers=answers, manifests=manifests
+    )
     ledger = manifests["prepare"].ledger
     assert ledger is not None, "prepare always writes a ledger"
     results = Results(
@@ -66,6 +73,7 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
         benchmarks=summary.benchmarks,
         training=training,
         ledger=ledger,
+        findings=tuple(found),
         rows={s: int(manifests["prepare"].facts[s] or 0) for s in ("train", "validation", "test")},
     )
     return write_report(
@@ -78,7 +86,7 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
         similarities=similarities,
         judgments=judgments,
         manifests=manifests,
-        findings=findings(recipe, training=training, answers=answers, manifests=manifests),
+        findings=found,
         out=out,
     )
 
@@ -87,6 +95,7 @@ def findings(
     recipe: Recipe,
     *,
     training: TrainingSummary,
+    prompts: Sequence[Prompt],
     answers: Sequence[Answer],
     manifests: Mapping[str, Manifest],
 ) -> list[str]:
@@ -96,6 +105,12 @@ def findings(
         found.append(
             "No training row ends in the end-of-sequence token, so the tuned model was never "
             "taught to stop (train.append_eos)."
+        )
+    mismatched = (manifests["train"].ledger or Ledger(read=0, kept=0)).cut.get(PROMPT_DIFFERS, 0)
+    if mismatched:
+        found.append(
+            f"In {mismatched:,} training rows the prompt's tokens are not those of the prompt "
+            "alone: the tokenizer merges across the template's boundary."
         )
     if training.rows_cut:
         found.append(
@@ -109,10 +124,18 @@ def findings(
             found.append(
                 f"{cut} of {len(said)} answers of the {arm} model ran into the limit of "
                 f"{recipe.generate.max_new_tokens} tokens instead of ending by themselves."
+                + (
+                    " Such an answer is never an exact match, whatever it began with."
+                    if any(e.checkable for e in prompts)
+                    else ""
+                )
             )
     failed = sum(a.stop is Stop.ERROR for a in answers)
     if failed:
         found.append(f"{failed} answers failed and are not scored.")
+    beyond = manifests["generate"].facts.get("rows beyond the context")
+    if beyond:
+        found.append(f"{beyond} held-out rows exceed the model's context; their loss is unscored.")
     judged = manifests["judge"]
     if judged.unfinished:
         found.append(

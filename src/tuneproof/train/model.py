@@ -7,6 +7,7 @@ in.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ def resolve_tokenizer(model: Model) -> ModelRef:
     return _resolve(model.tokenizer, None, place="model.tokenizer")
 
 
+@functools.cache  # one question to the hub and one reading of the weights for each process
 def _resolve(name: str, revision: str | None, *, place: str) -> ModelRef:
     if name.startswith("asset:"):
         return ModelRef(name=name, revision=None, digest=find_asset(name).digest)
@@ -65,7 +67,7 @@ def _resolve(name: str, revision: str | None, *, place: str) -> ModelRef:
     return ModelRef(name=name, revision=commit, digest=commit)
 
 
-_WEIGHTS_AND_TOKENIZER = ("*.safetensors", "*.json", "*.model", "*.bin", "*.jinja")
+_WEIGHTS_AND_TOKENIZER = ("*.safetensors", "*.bin", "*.json", "*.model", "*.jinja", "*.txt")
 
 
 def _folder_digest(folder: Path) -> str:
@@ -105,6 +107,14 @@ def load_tokenizer(model: Model, reporter: Reporter | None = None) -> PreTrained
             value=ref.name,
             remedy="Set eos_token in its tokenizer_config.json.",
         )
+    if tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]:
+        raise ModelError(
+            "its tokenizer ends every text with EOS, so every prompt would end before its answer",
+            place="model.tokenizer",
+            value=ref.name,
+            remedy="Set add_eos_token to false in its tokenizer_config.json; train.append_eos adds "
+            "EOS where it belongs.",
+        )
     tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -116,13 +126,31 @@ def choose_dtype(model: Model) -> torch.dtype:
     if model.dtype != "auto":
         return torch.bfloat16 if model.dtype == "bfloat16" else torch.float32
     if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return (
+            torch.bfloat16
+            if torch.cuda.is_bf16_supported(including_emulation=False)
+            else torch.float32
+        )
     # Without these instructions bfloat16 on a CPU is emulated, and slower than float32.
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
 
 
-def load_model(model: Model, reporter: Reporter | None = None) -> PreTrainedModel:
+def arithmetic(model: Model) -> dict[str, str | bool]:
+    """How this machine computes with the model's weights: part of what its answers depend on."""
+    import torch
+
+    return {
+        "dtype": str(choose_dtype(model)),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "tf32": model.tf32,
+        "attention": "sdpa",
+    }
+
+
+def load_model(
+    model: Model, reporter: Reporter | None = None, *, for_training: bool = False
+) -> PreTrainedModel:
     """The base model in the chosen type, on the device it will compute on.
 
     Raises:
@@ -135,12 +163,13 @@ def load_model(model: Model, reporter: Reporter | None = None) -> PreTrainedMode
         torch.backends.cuda.matmul.allow_tf32 = model.tf32
         torch.backends.cudnn.allow_tf32 = model.tf32
     ref = resolve_model(model)
-    # On a CPU, plain products are faster than the fused kernel at instruction data's lengths.
+    # On a CPU, plain products train faster than the fused kernel at instruction data's lengths.
+    attention = "eager" if for_training and not torch.cuda.is_available() else "sdpa"
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             **_location(ref, reporter),
             dtype=choose_dtype(model),
-            attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
+            attn_implementation=attention,
         )
     except (OSError, ValueError) as error:
         raise ModelError(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tuneproof.progress import Reporter
-    from tuneproof.recipe import Recipe
+    from tuneproof.recipe import Model, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,8 @@ def train_adapter(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Rep
 
     encoded = encode(Split.TRAIN)
     rows, ledger = usable(encoded)
-    validation, _ = usable(encode(Split.VALIDATION))
+    # The validation split is shuffled, so its first rows are a sample of it.
+    validation, _ = usable(encode(Split.VALIDATION)[: recipe.train.eval_rows])
     for split, left in (("train", rows), ("validation", validation)):
         if not left:
             raise DataError(
@@ -81,7 +82,7 @@ def train_adapter(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Rep
 
     # The adapter's initial weights come from the recipe's seed, whatever was drawn before.
     set_seed(recipe.seed)
-    model = add_lora(load_model(recipe.model, reporter), recipe.lora)
+    model = add_lora(load_model(recipe.model, reporter, for_training=True), recipe.lora)
     trainable, total = model.get_nb_trainable_parameters()
     reporter.stage(
         "train",
@@ -102,7 +103,7 @@ def train_adapter(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Rep
     with replacing_folder(out / "adapter") as partial:
         model.save_pretrained(str(partial))
         (partial / "README.md").unlink(missing_ok=True)
-        _settle(partial / "adapter_config.json")
+        _settle(partial / "adapter_config.json", recipe.model)
     curve = loss_curve(trainer.state.log_history)
     summary = TrainingSummary(
         steps=trainer.state.global_step,
@@ -110,9 +111,10 @@ def train_adapter(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Rep
         trainable_parameters=trainable,
         total_parameters=total,
         tokens=int(trainer.state.num_input_tokens_seen),
-        supervised_tokens=sum(r.supervised[1] - r.supervised[0] for r in rows),
+        supervised_tokens_per_epoch=sum(r.n_targets for r in rows),
         eos_supervised_rows=sum(r.ends_with_eos for r in rows),
         rows=len(rows),
+        rows_dropped=len(encoded) - len(rows),
         rows_cut=sum(r.was_cut for r in encoded),
         responses_lost=sum(r.response_lost for r in encoded),
         best_step=trainer.state.best_global_step,
@@ -134,9 +136,15 @@ def train_adapter(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Rep
     return Trained(outputs=outputs, ledger=ledger, resumed=resumed, summary=summary)
 
 
-def _settle(config: Path) -> None:
-    """Write PEFT's configuration in one order: it saves a set, whose order changes by process."""
+def _settle(config: Path, model: Model) -> None:
+    """Write PEFT's configuration so that its bytes depend on the recipe alone.
+
+    PEFT saves a set, whose order changes by process, and the folder the base model was loaded from,
+    which changes by machine.
+    """
     settings = json.loads(config.read_text("utf-8"))
+    settings["base_model_name_or_path"] = model.id
+    settings["revision"] = model.revision
     targets = settings.get("target_modules")
     if isinstance(targets, list):
         settings["target_modules"] = sorted(targets)
@@ -145,7 +153,7 @@ def _settle(config: Path) -> None:
 
 def usable(rows: Sequence[EncodedRow]) -> tuple[list[EncodedRow], Ledger]:
     """The rows that have a token to learn from, and the count of those cut and left out."""
-    kept = [r for r in rows if r.supervised[1] - max(r.supervised[0], 1) > 0]
+    kept = [r for r in rows if r.n_targets]
     cut: dict[str, int] = {}
     for reason, n in (
         ("cut at max_length", sum(r.was_cut for r in kept)),

@@ -1,7 +1,7 @@
 """The training loop: transformers' ``Trainer``, configured from the recipe.
 
-Nothing of the loop is written here. What is ours: which arguments and which collator the recipe
-means, progress, an end when the loss is no number, and which checkpoint can be resumed from.
+Nothing of the loop is written here. What is ours: which arguments, collator and order of rows the
+recipe means, progress, an end when the loss is no number, and which checkpoint can be resumed from.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data import Sampler
 from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorForSeq2Seq,
@@ -25,9 +26,11 @@ from transformers import (
 
 from tuneproof.data.encode import IGNORED, EncodedRow
 from tuneproof.errors import StageError
+from tuneproof.recipe import rng
+from tuneproof.train.memory import return_freed_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from peft import PeftModel
@@ -37,23 +40,82 @@ if TYPE_CHECKING:
     from tuneproof.recipe import Train
 
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-_SAMPLING = {"random": "random", "by-length": "group_by_length"}
 
 
-def training_arguments(train: Train, *, seed: int, bf16: bool, out: Path) -> TrainingArguments:
-    """What the recipe's ``train`` section means to transformers.
+class ByLength(Sampler[int]):
+    """Rows in batches of like length, the batches in random order; each epoch has an order of its
+    own that depends on seed and epoch alone, so that a resumed epoch is the one that was begun.
+
+    Rows are shuffled, sorted within pools of ``POOL`` batches, and cut into batches. The very
+    first batch of an epoch is the one with the longest row, so that too little memory shows at
+    once.
+    """
+
+    POOL = 50
+
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, *, seed: int, epoch: Callable[[], int]
+    ) -> None:
+        self._lengths = lengths
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        draw = rng(self._seed, "train", "order", self._epoch())
+        order = list(range(len(self._lengths)))
+        draw.shuffle(order)
+        pool, size = self.POOL * self._batch_size, self._batch_size
+        batches: list[list[int]] = []
+        for start in range(0, len(order), pool):
+            rows = sorted(order[start : start + pool], key=lambda i: -self._lengths[i])
+            batches += [rows[i : i + size] for i in range(0, len(rows), size)]
+        # A partial batch must stay the last, or it would shift every row after it.
+        partial = [batches.pop()] if len(batches[-1]) < size else []
+        draw.shuffle(batches)
+        longest = max(range(len(batches)), key=lambda b: self._lengths[batches[b][0]], default=0)
+        if batches:
+            batches.insert(0, batches.pop(longest))
+        return (i for batch in [*batches, *partial] for i in batch)
+
+
+class _Trainer(Trainer):
+    """The trainer with our order of rows where the recipe asks for one; its loop is untouched."""
+
+    by_length: tuple[Sequence[int], int] | None = None
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        if self.by_length is None:
+            return super()._get_train_sampler(train_dataset)
+        lengths, batch_size = self.by_length
+        # At an epoch's start the state's epoch is its number; within it, the number and a fraction.
+        return ByLength(
+            lengths,
+            batch_size,
+            seed=self.args.seed,
+            epoch=lambda: int(self.state.epoch or 0),
+        )
+
+
+def training_arguments(
+    train: Train, *, n_rows: int, seed: int, bf16: bool, out: Path
+) -> TrainingArguments:
+    """What the recipe's ``train`` section means to transformers for ``n_rows`` training rows.
 
     A checkpoint is saved wherever the validation loss is measured, so that the best can be kept;
-    two are kept beside it.
+    at most two are on disk, the best and the last.
     """
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(out),
         num_train_epochs=train.epochs,
-        max_steps=train.max_steps or -1,
+        # Transformers lets max_steps replace the epochs; here it can only end them early.
+        max_steps=train.optimizer_steps(n_rows) if train.max_steps else -1,
         per_device_train_batch_size=train.micro_batch_size,
         per_device_eval_batch_size=train.micro_batch_size,
         gradient_accumulation_steps=train.batch_size // train.micro_batch_size,
-        train_sampling_strategy=_SAMPLING[train.batching],
         learning_rate=train.learning_rate,
         lr_scheduler_type=_SCHEDULERS[train.scheduler],
         # Below one, transformers reads this as a share of all steps.
@@ -85,6 +147,10 @@ def training_arguments(train: Train, *, seed: int, bf16: bool, out: Path) -> Tra
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
+    if arguments.n_gpu > 1:
+        # One process with several GPUs would be DataParallel and multiply the recipe's batch.
+        arguments._n_gpu = 1
+    return arguments
 
 
 def make_collator(train: Train, tokenizer: PreTrainedTokenizerBase) -> Callable[..., Any]:
@@ -138,6 +204,7 @@ class _Watch(TrainerCallback):
             if not math.isfinite(value) and self.diverged_at is None:
                 self.diverged_at = state.global_step
                 control.should_training_stop = True
+        return_freed_memory()
         note = ", ".join(f"{k} {v:.3f}" for k, v in self._seen.items())
         self._task.advance(0, note=note)
 
@@ -162,14 +229,16 @@ def run_training(
         StageError: the loss became infinite or no number.
     """
     bf16 = next(model.parameters()).dtype == torch.bfloat16
-    trainer = Trainer(
+    trainer = _Trainer(
         model=model,
-        args=training_arguments(train, seed=seed, bf16=bf16, out=out),
+        args=training_arguments(train, n_rows=len(rows), seed=seed, bf16=bf16, out=out),
         data_collator=make_collator(train, tokenizer),
         train_dataset=make_features(train, rows),
         eval_dataset=make_features(train, validation),
         processing_class=tokenizer,
     )
+    if train.batching == "by-length":
+        trainer.by_length = ([len(r.token_ids) for r in rows], train.batch_size)
     trainer.remove_callback(PrinterCallback)
     checkpoint, step = last_whole_checkpoint(out)
     if checkpoint is not None:

@@ -1,0 +1,1 @@
+"""Tests with real models: minutes each, run by ``make test-slow``."""

@@ -1,0 +1,91 @@
+"""A real OpenAI-compatible server on loopback, with a real (and weak) model behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import shared
+from tuneproof.assets import ensure_model, find_asset
+from tuneproof.records import Judgment, Outcome, Results
+from tuneproof.workspace import read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@contextmanager
+def served(model: Path) -> Iterator[str]:
+    """``transformers serve`` on a free port; yields its base URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = Path(sys.executable).with_name("transformers")
+    process = subprocess.Popen(
+        [str(command), "serve", str(model), "--host", "127.0.0.1", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            assert process.poll() is None, "the server ended"
+            assert time.monotonic() < deadline, "the server did not come up"
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def test_dolly_judged_by_a_weak_judge_is_inconclusive(tmp_path: Path) -> None:
+    dolly = shared("databricks-dolly-15k.jsonl")
+    judge = ensure_model(find_asset("smollm2-135m-instruct"))
+    arguments = [
+        f"data.source.path={dolly}",
+        "train.max_steps=10",
+        "train.eval_rows=40",
+        "train.max_length=256",
+        "evaluate.0.questions=12",
+        "generate.max_new_tokens=48",
+        "judge.api_key_env=null",
+        f"judge.model={judge}",
+        "judge.max_tokens=96",
+        "judge.concurrency=2",
+    ]
+    with served(judge) as url:
+        done = subprocess.run(
+            [sys.executable, "-m", "tuneproof", "run", str(ROOT / "recipes/smollm2-dolly.yaml"),
+             "--run-dir", str(tmp_path / "run"), "--json",
+             *(x for a in [*arguments, f"judge.base_url={url}"] for x in ("--set", a))],
+            capture_output=True, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = Results.model_validate_json(done.stdout)
+    assert results.verdict.outcome is Outcome.INCONCLUSIVE, results.verdict
+    assert results.rows == {"train": 12_008, "validation": 1_501, "test": 1_502}
+    judgments = read_records(tmp_path / "run/judge/judgments.jsonl", Judgment)
+    assert len(judgments) == 24
+    assert all(j.completion_tokens for j in judgments)
+    assert json.loads((tmp_path / "run/judge/manifest.json").read_text())["unfinished"] == 0
