@@ -33,6 +33,7 @@ from tuneproof.workspace import (
     flatten,
     git_state,
     package_versions,
+    sweep,
     write_atomic,
 )
 
@@ -223,6 +224,7 @@ def execute(run: Run, stages: Sequence[Stage]) -> list[StageStatus]:
     done = []
     with run.dir.locked():
         try:
+            sweep(run.dir.path)
             run.dir.claim(run.recipe.name, dump_recipe(run.recipe))
             for stage in stages:
                 status = status_of(stage, run)
@@ -249,6 +251,7 @@ def _execute_stage(stage: Stage, run: Run, status: StageStatus) -> None:
     # Half-done work of the same key is gone on with; that of another key is no use.
     same = begun.is_file() and json.loads(begun.read_text("utf-8")).get("key") == key
     (folder / "manifest.json").unlink(missing_ok=True)
+    sweep(folder)
     if not same:
         empty_stage(folder)
         write_atomic(begun, json.dumps({"key": key}) + "\n")

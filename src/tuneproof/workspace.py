@@ -315,6 +315,15 @@ def empty_stage(folder: Path) -> None:
                 entry.unlink()
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a killed process had half written; only under the run's lock."""
+    for partial in folder.glob(".*.partial"):
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink()
+
+
 # --- provenance ------------------------------------------------------------------------------
 
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "openai", "numpy", "scipy")
