@@ -242,7 +242,7 @@ def plan(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What the recipe would do, without weights: rows, tokens, parameters, steps.
+    """What the recipe would do: rows, tokens, parameters, steps; nothing is trained.
 
     Example: tuneproof plan recipes/smollm2-dolly.yaml --json
     """

@@ -1,4 +1,4 @@
-"""The preflight: what a recipe will do, counted on its own data, without loading a weight.
+"""The preflight: what a recipe will do, counted on its own data, without loading its weights.
 
 The model's shape comes from its configuration and is built on the meta device; tokens are counted
 with the real tokenizer.

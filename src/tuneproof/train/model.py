@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from tuneproof.recipe import Lora, Model
 
 
+ATTENTION = "sdpa"
+"""PyTorch's own, in training and at inference; see ``docs/log.md`` for what else was tried."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelRef:
     """A model that was found: what to pass to ``from_pretrained``, and what identifies it."""
@@ -144,13 +148,11 @@ def arithmetic(model: Model) -> dict[str, str | bool]:
         "dtype": str(choose_dtype(model)),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "tf32": model.tf32,
-        "attention": "sdpa",
+        "attention": ATTENTION,
     }
 
 
-def load_model(
-    model: Model, reporter: Reporter | None = None, *, for_training: bool = False
-) -> PreTrainedModel:
+def load_model(model: Model, reporter: Reporter | None = None) -> PreTrainedModel:
     """The base model in the chosen type, on the device it will compute on.
 
     Raises:
@@ -163,13 +165,11 @@ def load_model(
         torch.backends.cuda.matmul.allow_tf32 = model.tf32
         torch.backends.cudnn.allow_tf32 = model.tf32
     ref = resolve_model(model)
-    # On a CPU, plain products train faster than the fused kernel at instruction data's lengths.
-    attention = "eager" if for_training and not torch.cuda.is_available() else "sdpa"
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             **_location(ref, reporter),
             dtype=choose_dtype(model),
-            attn_implementation=attention,
+            attn_implementation=ATTENTION,
         )
     except (OSError, ValueError) as error:
         raise ModelError(

@@ -82,7 +82,7 @@ def train_adapter(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Rep
 
     # The adapter's initial weights come from the recipe's seed, whatever was drawn before.
     set_seed(recipe.seed)
-    model = add_lora(load_model(recipe.model, reporter, for_training=True), recipe.lora)
+    model = add_lora(load_model(recipe.model, reporter), recipe.lora)
     trainable, total = model.get_nb_trainable_parameters()
     reporter.stage(
         "train",
