@@ -54,6 +54,7 @@ def test_chunks_hold_every_row_once_within_the_budget() -> None:
     chunks = chunk_by_tokens(rows, 10)
     assert sorted(i for c in chunks for i in c) == list(range(7))
     assert chunks == [[5], [2], [0, 3], [4, 6, 1]]
+    assert chunk_by_tokens(rows, 10, most=2) == [[5], [2], [0, 3], [4, 6], [1]]
 
 
 def test_the_plan_depends_on_prompts_settings_weights_and_seed(prompts: list[Prompt]) -> None:

@@ -38,15 +38,25 @@ def heldout_prompts(
     ]
 
 
-def chunk_by_tokens(rows: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
+PROMPT_BATCH_TOKENS = 2048
+"""Padded prompt tokens that are read at once; 8,800 of them took 2.2 GB on a CPU with SmolLM2."""
+
+
+def chunk_by_tokens(
+    rows: Sequence[Sequence[int]], budget: int, *, most: int | None = None
+) -> list[list[int]]:
     """Indices of rows in batches of like length, longest first, within ``budget`` padded tokens.
 
-    A row that is longer than the budget is a batch of its own.
+    A row that is longer than the budget is a batch of its own. ``most`` limits the rows of a batch.
     """
     chunks: list[list[int]] = []
     for i in sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i)):
         # Rows come longest first, so a chunk's first row is its width.
-        if chunks and len(rows[chunks[-1][0]]) * (len(chunks[-1]) + 1) <= budget:
+        if (
+            chunks
+            and len(rows[chunks[-1][0]]) * (len(chunks[-1]) + 1) <= budget
+            and (most is None or len(chunks[-1]) < most)
+        ):
             chunks[-1].append(i)
         else:
             chunks.append([i])
@@ -68,6 +78,8 @@ def plan_batches(
 ) -> list[Batch]:
     """Batches of prompts of like length, longest first, base before tuned.
 
+    A batch has at most ``generate.batch_size`` prompts and ``PROMPT_BATCH_TOKENS`` padded tokens.
+
     The plan depends on the arguments alone. Where arithmetic is not associative (bfloat16) the
     composition of a batch is part of the result, so an answer's key covers the whole batch: a
     killed run answers the same batches again and gets the same bytes.
@@ -75,9 +87,12 @@ def plan_batches(
     Args:
         weights: for each arm, what identifies the weights that answer.
     """
-    ordered = sorted(prompts, key=lambda p: (-len(p.token_ids), p.benchmark, p.question_id))
-    size = generate.batch_size
-    chunks = [tuple(ordered[i : i + size]) for i in range(0, len(ordered), size)]
+    ordered = sorted(prompts, key=lambda p: (p.benchmark, p.question_id))
+    rows = [p.token_ids for p in ordered]
+    chunks = [
+        tuple(ordered[i] for i in chunk)
+        for chunk in chunk_by_tokens(rows, PROMPT_BATCH_TOKENS, most=generate.batch_size)
+    ]
     batches = []
     for arm in (Arm.BASE, Arm.TUNED):
         for chunk in chunks:

@@ -23,6 +23,7 @@ from tuneproof.records import (
     Split,
     Stop,
 )
+from tuneproof.train.memory import return_freed_memory, trim_heap
 from tuneproof.workspace import Journal, digest_value, read_records, write_records
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ def generate_answers(
     """
 
     from tuneproof.generate.transformers_backend import TransformersBackend
-    from tuneproof.train.memory import return_freed_memory
     from tuneproof.train.model import load_adapter, load_model, load_tokenizer
 
     hush_transformers()
@@ -154,6 +154,7 @@ def _losses(
                             for i, nll in zip(batch, nlls, strict=True)
                         ]
                     )
+                    trim_heap()
                     task.advance(missing, note=arm)
         found = [journal.get(keys[arm, i]) for arm in Arm for i in range(len(rows))]
     return [loss for loss in found if loss is not None], resumed, too_long
@@ -195,6 +196,7 @@ def _answers(
                 if missing:
                     answers = backend.answer(batch, recipe.generate)
                     journal.append(answers)
+                    trim_heap()
                     task.advance(missing, note=batch.arm)
         found = {key: journal.get(key) for b in batches for key in b.keys}
     by_place = {(a.arm, a.benchmark, a.question_id): a for a in found.values() if a is not None}

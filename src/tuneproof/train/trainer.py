@@ -27,7 +27,7 @@ from transformers import (
 from tuneproof.data.encode import IGNORED, EncodedRow
 from tuneproof.errors import StageError
 from tuneproof.recipe import rng
-from tuneproof.train.memory import return_freed_memory
+from tuneproof.train.memory import trim_heap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -186,7 +186,13 @@ class _Watch(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        trim_heap()
         self._task.advance()
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        trim_heap()
 
     def on_log(
         self,
@@ -204,7 +210,6 @@ class _Watch(TrainerCallback):
             if not math.isfinite(value) and self.diverged_at is None:
                 self.diverged_at = state.global_step
                 control.should_training_stop = True
-        return_freed_memory()
         note = ", ".join(f"{k} {v:.3f}" for k, v in self._seen.items())
         self._task.advance(0, note=note)
 
