@@ -9,11 +9,14 @@ compared with it exactly, apart from case, white space and trailing punctuation.
 
 Record lengths have the shape of Dolly's, many short ones and a long right tail, but are about
 half as long (Dolly's median is near 120 tokens, its mean near 200), so that a CPU can train on
-the sample in about four minutes.
+the sample in less than five minutes.
 
 The file depends on nothing but this script, ``sample_world.py`` and the seed: all chance comes
 from ``random.Random.random``, whose sequence Python keeps stable between versions. Splitting the
 sample, formatting prompts and comparing answers are left to the package.
+
+Longer than a file here should be: the rules, the records and the checks of one data set, which
+nothing else uses, read best in one place.
 
 Usage: ``python tools/make_sample.py`` writes the file, ``--check`` exits 1 if it differs.
 """
