@@ -1,7 +1,7 @@
 """Giving memory back to the system.
 
 On a CPU, tensors of changing sizes leave the C library's heap full of holes, and a training that
-needs 2.7 GB at its largest step takes 4 and more. Asking the library to return what is free costs
+needs 2.4 GB at its largest step took 3.9 after 160 of them. Asking the library to return what is free costs
 milliseconds and changes no result.
 """
 
