@@ -1,8 +1,8 @@
 """Giving memory back to the system.
 
-On a CPU, tensors of changing sizes leave the C library's heap full of holes, and a training that
-needs 2.4 GB at its largest step took 3.9 after 160 of them. Asking the library to return what is free costs
-milliseconds and changes no result.
+On a CPU, tensors of changing sizes leave the C library's heap full of holes: a training that needs
+2.4 GB at its largest step took 3.9 after 160 of them. Asking the library to return what is free
+costs milliseconds and changes no result.
 """
 
 from __future__ import annotations
