@@ -158,8 +158,8 @@ def tiny_recipe(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
                 "learning_rate": 0.01,
                 "max_length": 128,
                 "eval_steps": 4,
-                "logging_steps": 1,
             },
+            "monitor": {"logging_steps": 1},
             "generate": {"max_new_tokens": 6, "batch_size": 4},
             "verdict": {"metric": "exact_match"},
         }

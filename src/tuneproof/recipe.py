@@ -130,8 +130,11 @@ class Train(Section):
     """The optimisation. ``batch_size`` counts sequences an optimizer step, whatever the devices.
 
     ``micro_batch_size`` sequences go through the model at once. ``max_steps`` ends training early.
-    ``eval_steps`` is also the distance between checkpoints, so that the best one can be kept;
-    ``eval_rows`` measures the validation loss on that many rows (None: on all).
+    ``over_length`` says what becomes of a row of more than ``max_length`` tokens: ``cut`` at its
+    end, ``shorten-context`` until the response fits, or ``drop``. ``eval_steps`` is also the
+    distance between checkpoints, so that the best one can be kept; ``eval_rows`` measures the
+    validation loss on that many rows (None: on all). ``seeds`` trains that many adapters, with
+    the recipe's seed and those after it.
     """
 
     epochs: float = Field(default=3.0, gt=0)
@@ -147,11 +150,12 @@ class Train(Section):
     max_length: int = Field(default=1024, ge=8)
     append_eos: bool = True
     loss_on: Literal["text", "response"] = "text"
+    over_length: Literal["cut", "shorten-context", "drop"] = "cut"
     eval_steps: int = Field(default=100, ge=1)
     eval_rows: int | None = Field(default=None, ge=1)
-    logging_steps: int = Field(default=10, ge=1)
     loader_workers: int = Field(default=0, ge=0)
     gradient_checkpointing: bool = False
+    seeds: int = Field(default=1, ge=1, le=20)
 
     @property
     def accumulation(self) -> int:
@@ -174,6 +178,20 @@ class Train(Section):
         return self
 
 
+class Monitor(Section):
+    """Watching a training. ``logging_steps`` is the distance between two points of the loss curve.
+
+    ``patience`` ends the training after that many validation losses in a row without a new best;
+    None trains to the end. ``trackers`` also get every logged value.
+    """
+
+    logging_steps: int = Field(default=10, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    trackers: Annotated[
+        tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...], BeforeValidator(_as_tuple)
+    ] = ()
+
+
 class Generate(Section):
     """How both arms answer. ``temperature`` 0 is greedy decoding, and ``top_p`` then idle."""
 
@@ -188,7 +206,9 @@ class Judge(Section):
 
     ``base_url`` None is OpenAI itself. ``api_key_env`` names the environment variable that holds
     the key; None for an endpoint that asks for none. ``replay`` reads the replies from a recorded
-    journal (``journal``) and asks nobody. ``orders`` 2 shows every pair both ways round.
+    journal (``journal``) and asks nobody. ``orders`` 2 shows every pair both ways round; a
+    benchmark whose protocol plays both games always does. The prices replace those of the price
+    table.
     """
 
     kind: Literal["openai", "replay"] = "openai"
@@ -201,6 +221,8 @@ class Judge(Section):
     orders: int = Field(default=2, description="expected 1 or 2 (2 judges both orders)")
     concurrency: int = Field(default=8, ge=1)
     timeout_s: float = Field(default=120.0, gt=0)
+    usd_per_million_input_tokens: float | None = Field(default=None, ge=0)
+    usd_per_million_output_tokens: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -226,11 +248,61 @@ class Judge(Section):
         return value
 
 
-class Evaluation(Section):
-    """One benchmark. ``heldout`` asks the instructions of the test split; None asks all of them."""
+Opponent = Literal["base", "fair-base"]
+"""Whom the tuned model is compared with: the base model asked with the training template, or at its
+best (its own chat template where it has one, else a few examples before the question; stop strings
+for what a model that knows no end runs on into)."""
+
+Selection = Literal["first-n", "stratified"]
+"""Which questions a subset has: the first ones of the file, or a seeded draw in which every
+category keeps its share."""
+
+
+def _as_opponents(value: object) -> object:
+    return (value,) if isinstance(value, str) else _as_tuple(value)
+
+
+class _Benchmark(Section):
+    """What every benchmark has. ``questions`` None asks all of them."""
+
+    questions: int | None = Field(default=None, ge=1)
+    against: Annotated[tuple[Opponent, ...], BeforeValidator(_as_opponents)] = ("base",)
+
+    @field_validator("against")
+    @classmethod
+    def _each_once(cls, value: tuple[Opponent, ...]) -> tuple[Opponent, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("expected one opponent or more, each once")
+        return value
+
+
+class Heldout(_Benchmark):
+    """The instructions of the test split. It was shuffled: its first rows are a random draw."""
 
     benchmark: Literal["heldout"]
-    questions: int | None = Field(default=None, ge=1)
+
+
+class AlpacaEval(_Benchmark):
+    """AlpacaEval 2: 805 single-turn instructions, judged pairwise.
+
+    ``length_control`` ``official`` asks for the leaderboard's length-controlled rate, which exists
+    for the leaderboard's own match alone; ``fitted`` estimates one from this match.
+    """
+
+    benchmark: Literal["alpaca_eval"]
+    selection: Selection = "stratified"
+    length_control: Literal["fitted", "official"] = "fitted"
+
+
+class MtBench(_Benchmark):
+    """MT-Bench: 80 questions of two turns in eight categories, every pair judged in both orders."""
+
+    benchmark: Literal["mt_bench"]
+    selection: Selection = "stratified"
+    mode: Literal["pairwise-all"] = "pairwise-all"
+
+
+Evaluation = Annotated[Heldout | AlpacaEval | MtBench, Field(discriminator="benchmark")]
 
 
 Metric = Literal["heldout_loss", "exact_match", "similarity", "win_rate"]
@@ -241,10 +313,13 @@ class VerdictRule(Section):
 
     ``smallest_effect`` is in the metric's own unit: nats a token for ``heldout_loss``, and a share
     between 0 and 1 for the others (a win rate is compared with one half). The whole interval must
-    lie beyond it.
+    lie beyond it. ``benchmark`` is the one whose metric counts, and ``against`` the opponent of its
+    win rate; None takes the first that there is.
     """
 
     metric: Metric = "heldout_loss"
+    benchmark: Literal["heldout", "alpaca_eval", "mt_bench"] | None = None
+    against: Opponent | None = None
     level: float = Field(default=0.95, gt=0.5, lt=1)
     smallest_effect: float = Field(default=0.0, ge=0)
     max_unscored: float = Field(default=0.02, ge=0, le=1)
@@ -260,10 +335,11 @@ class Recipe(Section):
     model: Model
     lora: Lora = Lora()
     train: Train = Train()
+    monitor: Monitor = Monitor()
     generate: Generate = Generate()
     judge: Judge | None = None
     evaluate: Annotated[tuple[Evaluation, ...], BeforeValidator(_as_tuple)] = (
-        Evaluation(benchmark="heldout"),
+        Heldout(benchmark="heldout"),
     )
     verdict: VerdictRule = VerdictRule()
 
@@ -274,9 +350,20 @@ class Recipe(Section):
         names = [e.benchmark for e in self.evaluate]
         if len(set(names)) != len(names):
             raise ValueError(f"expected each benchmark once under evaluate: got {names}")
-        if self.verdict.metric == "win_rate" and self.judge is None:
+        judged = [e.benchmark for e in self.evaluate if e.benchmark != "heldout"]
+        if judged and self.judge is None:
+            raise ValueError(f"the benchmark {judged[0]} needs a judge section")
+        metric, wanted = self.verdict.metric, self.verdict.benchmark
+        if wanted is not None and wanted not in names:
+            raise ValueError(f"verdict.benchmark {wanted} is not under evaluate: {names}")
+        if metric != "win_rate" and (wanted not in (None, "heldout") or "heldout" not in names):
+            raise ValueError(f"verdict.metric {metric} needs the benchmark heldout under evaluate")
+        opponents = {o for e in self.evaluate if wanted in (None, e.benchmark) for o in e.against}
+        if self.verdict.against is not None and self.verdict.against not in opponents:
+            raise ValueError(f"verdict.against {self.verdict.against} is no opponent there")
+        if metric == "win_rate" and self.judge is None:
             raise ValueError("verdict.metric win_rate needs a judge section")
-        if self.verdict.metric == "exact_match" and self.data.columns.checkable is None:
+        if metric == "exact_match" and self.data.columns.checkable is None:
             raise ValueError("verdict.metric exact_match needs data.columns.checkable")
         return self
 

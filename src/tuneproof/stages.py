@@ -84,7 +84,12 @@ def _model_parts(run: Run) -> dict[str, object]:
 def _train_parts(run: Run) -> Mapping[str, object]:
     # Loader workers change how fast batches come, not what they hold.
     train = run.recipe.train.model_dump(mode="json", exclude={"loader_workers"})
-    return {**_model_parts(run), "lora": run.recipe.lora.model_dump(mode="json"), "train": train}
+    return {
+        **_model_parts(run),
+        "lora": run.recipe.lora.model_dump(mode="json"),
+        "train": train,
+        "monitor": run.recipe.monitor.model_dump(mode="json", exclude={"trackers"}),
+    }
 
 
 def _model_check(run: Run) -> None:
@@ -139,10 +144,13 @@ def _generate_run(run: Run, folder: Path) -> StageResult:
     return StageResult(outputs=made.outputs, resumed=made.resumed, facts=made.facts)
 
 
+_PRICES = {"usd_per_million_input_tokens", "usd_per_million_output_tokens"}
+
+
 def _judge_parts(run: Run) -> Mapping[str, object]:
     judge = run.recipe.judge
     # How fast we ask, and where the key is, changes no reply.
-    how = {"concurrency", "timeout_s", "api_key_env", "journal"}
+    how = {"concurrency", "timeout_s", "api_key_env", "journal", *_PRICES}
     journal = Path(judge.journal) if judge is not None and judge.journal is not None else None
     return {
         "seed": run.recipe.seed,

@@ -25,7 +25,6 @@ TRAIN = {
     "learning_rate": 0.01,
     "max_length": 128,
     "eval_steps": 4,
-    "logging_steps": 1,
 }
 
 COMMAND = [sys.executable, "-m", "tuneproof"]

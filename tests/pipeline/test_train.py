@@ -14,7 +14,7 @@ from tests.pipeline.test_pipeline import execute, make_run
 from tuneproof.data.encode import encode_rows
 from tuneproof.data.templates import parse_template
 from tuneproof.errors import ModelError, StageError
-from tuneproof.recipe import Lora, Model, Train
+from tuneproof.recipe import Lora, Model, Monitor, Train
 from tuneproof.recipe_file import load_recipe
 from tuneproof.records import Answer, Arm, Example, LossPoint, Results, SequenceLoss, Stop
 from tuneproof.train.model import add_lora, load_model, load_tokenizer
@@ -102,7 +102,9 @@ def test_training_arguments_of_the_reference(tmp_path: Path) -> None:
     train = Train(
         epochs=3, batch_size=16, micro_batch_size=2, learning_rate=2e-4, warmup_ratio=0.03
     )
-    arguments = training_arguments(train, n_rows=12_008, seed=42, bf16=True, out=tmp_path)
+    arguments = training_arguments(
+        train, Monitor(), n_rows=12_008, seed=42, bf16=True, out=tmp_path
+    )
     assert arguments.per_device_train_batch_size == 2
     assert arguments.gradient_accumulation_steps == 8
     assert arguments.num_train_epochs == 3

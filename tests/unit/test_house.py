@@ -16,6 +16,7 @@ LEVELS = [
     {"recipe", "workspace", "progress", "hub"},
     {"recipe_file"},
     {"assets"},
+    {"benchmark_files"},
     {"data"},
     {"train"},
     {"generate", "judge", "stats"},

@@ -93,6 +93,7 @@ def train_adapter(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Rep
         model,
         tokenizer,
         recipe.train,
+        recipe.monitor,
         seed=recipe.seed,
         rows=rows,
         validation=validation,

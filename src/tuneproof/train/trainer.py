@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tuneproof.progress import Reporter, Task
-    from tuneproof.recipe import Train
+    from tuneproof.recipe import Monitor, Train
 
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
@@ -101,7 +101,7 @@ class _Trainer(Trainer):
 
 
 def training_arguments(
-    train: Train, *, n_rows: int, seed: int, bf16: bool, out: Path
+    train: Train, monitor: Monitor, *, n_rows: int, seed: int, bf16: bool, out: Path
 ) -> TrainingArguments:
     """What the recipe's ``train`` section means to transformers for ``n_rows`` training rows.
 
@@ -134,7 +134,7 @@ def training_arguments(
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         prediction_loss_only=True,
-        logging_steps=train.logging_steps,
+        logging_steps=monitor.logging_steps,
         logging_first_step=True,
         # A loss that is no number must be seen, not averaged away.
         logging_nan_inf_filter=False,
@@ -218,6 +218,7 @@ def run_training(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     train: Train,
+    monitor: Monitor,
     *,
     seed: int,
     rows: Sequence[EncodedRow],
@@ -236,7 +237,7 @@ def run_training(
     bf16 = next(model.parameters()).dtype == torch.bfloat16
     trainer = _Trainer(
         model=model,
-        args=training_arguments(train, n_rows=len(rows), seed=seed, bf16=bf16, out=out),
+        args=training_arguments(train, monitor, n_rows=len(rows), seed=seed, bf16=bf16, out=out),
         data_collator=make_collator(train, tokenizer),
         train_dataset=make_features(train, rows),
         eval_dataset=make_features(train, validation),
