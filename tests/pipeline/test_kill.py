@@ -84,7 +84,7 @@ def test_killed_while_training_goes_on_from_the_last_checkpoint(
         lora={"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": "all-linear"},
         train=TRAIN | {"epochs": 3, "batching": batching},
     )
-    folder, checkpoints = tmp_path / "killed", tmp_path / "killed/train/checkpoints"
+    folder, checkpoints = tmp_path / "killed", tmp_path / "killed/train/checkpoints/adapter"
     # 120 rows are 30 steps an epoch.
     kill_when(start(recipe, folder), lambda: (checkpoints / "checkpoint-36").exists())
     assert RunDir(folder).manifest("train") is None
@@ -128,7 +128,7 @@ def test_killed_before_the_manifest(
 
 def test_a_torn_checkpoint_is_passed_over(tmp_path: Path, tiny_recipe: Callable[..., Path]) -> None:
     recipe, folder = tiny_recipe(n_rows=400), tmp_path / "run"
-    checkpoints = folder / "train/checkpoints"
+    checkpoints = folder / "train/checkpoints/adapter"
     kill_when(start(recipe, folder), lambda: (checkpoints / "checkpoint-12").exists())
     whole = [c for c in checkpoints.iterdir() if (c / "trainer_state.json").exists()]
     newest = max(whole, key=lambda c: int(c.name.rpartition("-")[2]))

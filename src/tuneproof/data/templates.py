@@ -88,8 +88,8 @@ def parse_template(name_or_text: str) -> Template:
                 "no such template",
                 place=place,
                 value=text,
-                remedy=f"Built in: {', '.join((*BUILT_IN, OPTIONAL_CONTEXT))}. Or give a text with {{instruction}}, "
-                "{context} and {response}.",
+                remedy=f"Built in: {', '.join((*BUILT_IN, OPTIONAL_CONTEXT))}. Or give a text with "
+                "{instruction}, {context} and {response}.",
             )
     found = _PLACEHOLDER.findall(text)
     if found.count("response") != 1 or found[-1] != "response":

@@ -20,7 +20,7 @@ from tuneproof.workspace import digest_file, digest_value
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Lora, Model
@@ -223,20 +223,31 @@ def parameter_counts(model: Model, lora: Lora) -> tuple[int, int]:
         ModelError: the configuration cannot be read, or no module matches ``target_modules``.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(model)
+    with torch.device("meta"):
+        shape = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        return add_lora(shape, lora).get_nb_trainable_parameters()
+
+
+def load_config(model: Model, reporter: Reporter | None = None) -> PreTrainedConfig:
+    """The model's configuration.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    from transformers import AutoConfig
 
     ref = resolve_model(model)
     try:
-        config = AutoConfig.from_pretrained(**_location(ref, None))
+        return AutoConfig.from_pretrained(**_location(ref, reporter))  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
         raise ModelError(
             f"its configuration cannot be read: {_first_line(error)}",
             place="model.id",
             value=ref.name,
         ) from None
-    with torch.device("meta"):
-        shape = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-        return add_lora(shape, lora).get_nb_trainable_parameters()
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

@@ -1,14 +1,15 @@
 """The training loop: transformers' ``Trainer``, configured from the recipe.
 
 Nothing of the loop is written here. What is ours: which arguments, collator and order of rows the
-recipe means, progress, an end when the loss is no number, and which checkpoint can be resumed from.
+recipe means, which checkpoint can be gone on with, and what is kept when a training goes wrong.
+Watching it while it runs is left to ``watch``.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,18 +17,18 @@ from torch.utils.data import Sampler
 from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorForSeq2Seq,
+    EarlyStoppingCallback,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
     TrainerState,
     TrainingArguments,
 )
 
 from tuneproof.data.encode import IGNORED, EncodedRow
-from tuneproof.errors import StageError
+from tuneproof.errors import RunDirError, StageError
 from tuneproof.recipe import rng
-from tuneproof.train.memory import trim_heap
+from tuneproof.train.watch import EpochEnds, Progress, Watchdog
+from tuneproof.workspace import replacing_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from tuneproof.progress import Reporter, Task
+    from tuneproof.progress import Reporter
     from tuneproof.recipe import Monitor, Train
 
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -106,7 +107,7 @@ def training_arguments(
     """What the recipe's ``train`` section means to transformers for ``n_rows`` training rows.
 
     A checkpoint is saved wherever the validation loss is measured, so that the best can be kept;
-    at most two are on disk, the best and the last.
+    at most two are on disk, the best and the last. ``EpochEnds`` adds the end of each epoch.
     """
     arguments = TrainingArguments(
         output_dir=str(out),
@@ -143,7 +144,8 @@ def training_arguments(
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=seed,
         data_seed=seed,
-        report_to="none",
+        # TensorBoard's files would lie among the checkpoints, which go when the stage is done.
+        report_to=[t for t in monitor.trackers if t != "tensorboard"] or "none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
@@ -175,43 +177,12 @@ def make_features(train: Train, rows: Sequence[EncodedRow]) -> list[dict[str, li
     ]
 
 
-class _Watch(TrainerCallback):
-    """Shows progress, and stops the training when a loss is no number."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """A training that ended well: the trainer's state, and the step it was resumed from (or 0)."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._seen: dict[str, float] = {}
-        self.diverged_at: int | None = None
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        trim_heap()
-        self._task.advance()
-
-    def on_prediction_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        trim_heap()
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        for name, short in (("loss", "loss"), ("eval_loss", "validation")):
-            value = (logs or {}).get(name)
-            if value is None:
-                continue
-            self._seen[short] = value
-            if not math.isfinite(value) and self.diverged_at is None:
-                self.diverged_at = state.global_step
-                control.should_training_stop = True
-        note = ", ".join(f"{k} {v:.3f}" for k, v in self._seen.items())
-        self._task.advance(0, note=note)
+    state: TrainerState
+    resumed: int
 
 
 def run_training(
@@ -221,18 +192,27 @@ def run_training(
     monitor: Monitor,
     *,
     seed: int,
+    owner: str,
     rows: Sequence[EncodedRow],
     validation: Sequence[EncodedRow],
     out: Path,
+    last_good: Path,
+    events: Path,
     reporter: Reporter,
-) -> tuple[Trainer, int]:
+) -> TrainingRun:
     """Train, from the last whole checkpoint in ``out`` if there is one.
 
-    Afterwards the model holds the adapter with the lowest validation loss. Returns the trainer and
-    the step that was resumed from (0 for a fresh start).
+    Afterwards the model holds the adapter with the lowest validation loss.
+
+    Args:
+        owner: identifies what is trained; a checkpoint of another owner is refused.
+        last_good: where the adapter with the lowest validation loss goes if the training has to
+            be ended because the loss is no number or has exploded.
+        events: where TensorBoard's files go, if the recipe asks for them.
 
     Raises:
-        StageError: the loss became infinite or no number.
+        RunDirError: the newest checkpoint in ``out`` is not this recipe's.
+        StageError: the loss became infinite or no number, or exploded.
     """
     bf16 = next(model.parameters()).dtype == torch.bfloat16
     trainer = _Trainer(
@@ -246,25 +226,96 @@ def run_training(
     if train.batching == "by-length":
         trainer.by_length = ([len(r.token_ids) for r in rows], train.batch_size)
     trainer.remove_callback(PrinterCallback)
-    checkpoint, step = last_whole_checkpoint(out)
+    trainer.add_callback(EpochEnds(train.steps_per_epoch(len(rows))))
+    watchdog = Watchdog(owner)
+    trainer.add_callback(watchdog)
+    if "tensorboard" in monitor.trackers:
+        from torch.utils.tensorboard import SummaryWriter
+        from transformers.integrations.integration_utils import TensorBoardCallback
+
+        writer = SummaryWriter(log_dir=str(events))
+        trainer.add_callback(TensorBoardCallback(writer))  # type: ignore[no-untyped-call]
+    patience = EarlyStoppingCallback(monitor.patience) if monitor.patience else None
+    if patience is not None:
+        trainer.add_callback(patience)
+
+    checkpoint = checkpoint_of(owner, out)
+    step = 0
     if checkpoint is not None:
+        saved = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        step = saved.global_step
+        watchdog.restore(saved.stateful_callbacks["Watchdog"])
         reporter.stage("train", f"resuming from step {step}")
-    total = train.optimizer_steps(len(rows))
-    with reporter.task("training", total, unit="steps", done=step) as task:
-        watch = _Watch(task)
-        trainer.add_callback(watch)
+        if patience is not None:
+            kept = saved.stateful_callbacks["EarlyStoppingCallback"]
+            counter = kept["attributes"]["early_stopping_patience_counter"]
+            patience.early_stopping_patience_counter = counter
+            if counter >= patience.early_stopping_patience:
+                _load_weights(model, saved.best_model_checkpoint)
+                return TrainingRun(state=saved, resumed=step)
+    with reporter.task(
+        "training", train.optimizer_steps(len(rows)), unit="steps", done=step
+    ) as task:
+        trainer.add_callback(Progress(task))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if watch.diverged_at is not None:
-        raise StageError(
-            "the loss is not a finite number",
-            place=f"train, step {watch.diverged_at}",
-            remedy="Lower train.learning_rate, or use model.dtype=float32.",
+    if watchdog.problem is not None:
+        kept_step = _keep_last_good(trainer.state, last_good)
+        kept_as = (
+            f"The adapter of step {kept_step}, with the lowest validation loss until then, is in "
+            f"{last_good}."
+            if kept_step
+            else "It happened before the first validation, so no adapter was kept."
         )
-    return trainer, step
+        raise StageError(
+            watchdog.problem,
+            place=f"train, step {watchdog.problem_step}",
+            remedy="Lower train.learning_rate, raise train.warmup_ratio or use "
+            f"model.dtype=float32. {kept_as}",
+        )
+    return TrainingRun(state=trainer.state, resumed=step)
 
 
-def last_whole_checkpoint(folder: Path) -> tuple[Path | None, int]:
-    """The newest checkpoint that was written to its end, and its step; torn ones are removed.
+def _load_weights(model: PeftModel, checkpoint: str | None) -> None:
+    """Put the adapter of a checkpoint into the model."""
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    assert checkpoint is not None, "patience runs out after a best one"
+    set_peft_model_state_dict(model, load_peft_weights(checkpoint, device="cpu"))
+
+
+def _keep_last_good(state: TrainerState, folder: Path) -> int | None:
+    """Copy the adapter of the best checkpoint; its step, or None where there is none."""
+    if state.best_model_checkpoint is None:
+        return None
+    with replacing_folder(folder) as partial:
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copy2(f"{state.best_model_checkpoint}/{name}", partial / name)
+    return state.best_global_step
+
+
+def checkpoint_of(owner: str, folder: Path) -> Path | None:
+    """The newest whole checkpoint in the folder, if there is one.
+
+    Raises:
+        RunDirError: it was written by a training of something else.
+    """
+    newest = last_whole_checkpoint(folder)
+    if newest is None:
+        return None
+    state = json.loads((newest / "trainer_state.json").read_text("utf-8"))
+    watchdog = (state.get("stateful_callbacks") or {}).get("Watchdog", {})
+    if watchdog.get("args", {}).get("owner") != owner:
+        raise RunDirError(
+            "is a checkpoint of another recipe, model or data",
+            place=str(newest),
+            remedy="Remove it to begin this training at its first step, or give this recipe a "
+            "folder of its own with --run-dir.",
+        )
+    return newest
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; torn ones are removed.
 
     The trainer writes ``trainer_state.json`` last, so a checkpoint without a readable one was
     interrupted.
@@ -274,7 +325,8 @@ def last_whole_checkpoint(folder: Path) -> tuple[Path | None, int]:
         newest = found.pop()
         try:
             state = json.loads((newest / "trainer_state.json").read_text("utf-8"))
-            return newest, int(state["global_step"])
+            assert isinstance(state["global_step"], int)
+            return newest
         except (OSError, ValueError, KeyError):
             shutil.rmtree(newest, ignore_errors=True)
-    return None, 0
+    return None

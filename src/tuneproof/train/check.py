@@ -1,0 +1,85 @@
+"""What a training would stumble over, found before any weight is loaded.
+
+From the configuration, the tokenizer and the shape of the model on the meta device.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from tuneproof.errors import ModelError, RecipeError
+from tuneproof.progress import hush_transformers
+
+if TYPE_CHECKING:
+    from tuneproof.progress import Reporter
+    from tuneproof.recipe import Recipe
+
+_MODULES = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "trackio": "trackio",
+}
+
+
+def check_training(recipe: Recipe, *, n_rows: int, reporter: Reporter | None = None) -> None:
+    """Refuse what cannot be trained as the recipe says.
+
+    Args:
+        n_rows: rows of the train split.
+
+    Raises:
+        RecipeError: ``max_length`` exceeds the model's context; the rows do not fill one optimizer
+            step; a tracker is not installed.
+        ModelError: configuration or tokenizer cannot be loaded or do not belong together; no
+            module matches ``target_modules``.
+    """
+    hush_transformers()
+    _check_steps(recipe, n_rows)
+    _check_trackers(recipe)
+
+    from tuneproof.train.model import load_config, load_tokenizer, parameter_counts
+
+    config = load_config(recipe.model, reporter)
+    context = getattr(config, "max_position_embeddings", None)
+    if context is not None and recipe.train.max_length > context:
+        raise RecipeError(
+            f"is more than the context of the model, {context:,} tokens",
+            place="train.max_length",
+            value=recipe.train.max_length,
+            remedy=f"--set train.max_length={context}, or a model with a longer context.",
+        )
+    tokenizer = load_tokenizer(recipe.model, reporter)
+    vocabulary = getattr(config, "vocab_size", None)
+    if vocabulary is not None and len(tokenizer) > vocabulary:
+        raise ModelError(
+            f"its tokenizer has {len(tokenizer):,} tokens, and the model only {vocabulary:,}",
+            place="model.tokenizer",
+            value=recipe.model.tokenizer or recipe.model.id,
+            remedy="It is the tokenizer of another model: leave model.tokenizer out to use the "
+            "model's own.",
+        )
+    parameter_counts(recipe.model, recipe.lora)
+
+
+def _check_steps(recipe: Recipe, n_rows: int) -> None:
+    if recipe.train.batch_size > n_rows:
+        raise RecipeError(
+            f"leaves no whole optimizer step: the train split has {n_rows:,} rows",
+            place="train.batch_size",
+            value=recipe.train.batch_size,
+            remedy=f"--set train.batch_size=N with N at most {n_rows} (and train.micro_batch_size "
+            "a divisor of it), or more data.",
+        )
+
+
+def _check_trackers(recipe: Recipe) -> None:
+    for tracker in recipe.monitor.trackers:
+        if importlib.util.find_spec(_MODULES[tracker]) is None:
+            raise RecipeError(
+                "is not installed",
+                place="monitor.trackers",
+                value=tracker,
+                remedy=f"pip install {_MODULES[tracker]}, or leave it out.",
+            )

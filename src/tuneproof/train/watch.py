@@ -1,0 +1,168 @@
+"""Watching a training from inside the trainer: progress, an end when it goes wrong, epoch ends.
+
+All are transformers' callbacks. What they decide depends on what was logged and on the step alone,
+and is saved with each checkpoint, so that a resumed training decides as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from tuneproof.train.memory import trim_heap
+
+if TYPE_CHECKING:
+    from tuneproof.progress import Task
+
+EXPLOSION: Final = 3.0
+"""Times the lowest training loss seen: above it, and above the first one, the loss has exploded."""
+
+EXPLODED_LOGS: Final = 3
+"""Logged losses in a row that it takes; a single batch may be hard."""
+
+
+class EpochEnds(TrainerCallback):
+    """Logs, validates and saves at the end of each epoch, at the step that completes it.
+
+    The trainer's own epoch-end hook comes a moment later, after a checkpoint of that step may have
+    been written without its validation loss: a training killed between the two would go on with a
+    hole in its curve.
+    """
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        self._steps_per_epoch = steps_per_epoch
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """At an epoch's last step, ask for all three."""
+        if state.global_step % self._steps_per_epoch == 0:
+            control.should_log = control.should_evaluate = control.should_save = True
+
+
+class Watchdog(TrainerCallback, ExportableState):
+    """Ends the training when the loss is no number or has exploded.
+
+    ``owner`` identifies what is trained; it goes into every checkpoint, so that one of another
+    recipe is not gone on with.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self.first: float | None = None
+        self.lowest = math.inf
+        self.high_in_a_row = 0
+        self.problem: str | None = None
+        self.problem_step = 0
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        lowest = self.lowest if math.isfinite(self.lowest) else None
+        return {
+            "args": {"owner": self.owner},
+            "attributes": {
+                "first": self.first,
+                "lowest": lowest,
+                "high_in_a_row": self.high_in_a_row,
+            },
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take up what ``state`` kept."""
+        kept = saved["attributes"]
+        self.first = kept["first"]
+        self.lowest = math.inf if kept["lowest"] is None else kept["lowest"]
+        self.high_in_a_row = kept["high_in_a_row"]
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Look at what was logged."""
+        found = self._look(logs or {})
+        if found is not None and self.problem is None:
+            self.problem, self.problem_step = found, state.global_step
+            control.should_training_stop = True
+            # What is bad must not become the checkpoint that the next run starts from.
+            control.should_save = False
+
+    def _look(self, logs: dict[str, float]) -> str | None:
+        for name, noun in (
+            ("loss", "training loss"),
+            ("eval_loss", "validation loss"),
+            ("grad_norm", "norm of the gradient"),
+        ):
+            if name in logs and not math.isfinite(logs[name]):
+                return f"the {noun} is {logs[name]}, no finite number"
+        loss = logs.get("loss")
+        if loss is None:
+            return None
+        if self.first is None:
+            self.first = loss
+        self.lowest = min(self.lowest, loss)
+        high = loss > self.first and loss > EXPLOSION * self.lowest
+        self.high_in_a_row = self.high_in_a_row + 1 if high else 0
+        if self.high_in_a_row < EXPLODED_LOGS:
+            return None
+        return (
+            f"the training loss has exploded: {loss:.3g} now, after a lowest of {self.lowest:.3g}"
+        )
+
+
+class Progress(TrainerCallback):
+    """The live line: losses, gradient norm, real tokens a second."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._seen: dict[str, str] = {}
+        self._began: tuple[float, int] | None = None
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Start the clock, after whatever a resumed training had to skip."""
+        if self._began is None:
+            self._began = (time.monotonic(), int(state.num_input_tokens_seen))
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Count the step."""
+        trim_heap()
+        if self._began is not None:
+            seconds = time.monotonic() - self._began[0]
+            tokens = int(state.num_input_tokens_seen) - self._began[1]
+            self._seen["tokens/s"] = f"{tokens / seconds:,.0f} tokens/s" if seconds > 0 else ""
+        self._task.advance(note=self._note())
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Keep the heap small while validating."""
+        trim_heap()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Show what was logged."""
+        for name, shown in (("loss", "loss"), ("eval_loss", "validation"), ("grad_norm", "norm")):
+            if logs and name in logs:
+                self._seen[name] = f"{shown} {logs[name]:.3f}"
+        self._task.advance(0, note=self._note())
+
+    def _note(self) -> str:
+        order = ("loss", "eval_loss", "grad_norm", "tokens/s")
+        return ", ".join(self._seen[name] for name in order if self._seen.get(name))
