@@ -98,7 +98,8 @@ class StageResult:
 class Stage:
     """One step of the pipeline.
 
-    ``reads`` names files (or folders, with a final slash) that earlier stages wrote; ``parts``
+    ``reads`` names files that earlier stages wrote, or with a final slash a folder, or with a final
+    star all whose paths begin so; at least one file must be there for each name. ``parts``
     gives the other named parts of the key; ``check`` refuses what cannot work before anything is
     written; ``scratch`` folders go once the manifest is written.
     """
@@ -133,7 +134,8 @@ def _input_files(stage: Stage, run: Run) -> list[OutputFile] | str:
         found = [
             f
             for f in (manifest.outputs if manifest is not None else ())
-            if f.path == wanted or (wanted.endswith("/") and f.path.startswith(wanted))
+            if f.path == wanted
+            or (wanted.endswith(("/", "*")) and f.path.startswith(wanted.removesuffix("*")))
         ]
         if not found:
             return source

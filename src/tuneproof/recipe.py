@@ -162,10 +162,13 @@ class Train(Section):
         """Micro-batches an optimizer step."""
         return self.batch_size // self.micro_batch_size
 
+    def steps_per_epoch(self, n_rows: int) -> int:
+        """Optimizer steps over ``n_rows`` rows; the last one may be partial."""
+        return math.ceil(math.ceil(n_rows / self.micro_batch_size) / self.accumulation)
+
     def optimizer_steps(self, n_rows: int) -> int:
         """Optimizer steps in all over ``n_rows`` rows; each epoch's last step may be partial."""
-        an_epoch = math.ceil(math.ceil(n_rows / self.micro_batch_size) / self.accumulation)
-        whole = math.ceil(self.epochs * an_epoch)
+        whole = math.ceil(self.epochs * self.steps_per_epoch(n_rows))
         return min(whole, self.max_steps) if self.max_steps else whole
 
     @model_validator(mode="after")

@@ -1,7 +1,8 @@
 """Every row that touches disk, as a frozen type: one concept, one record.
 
 The words are those of the README's section "Words". A record knows how to be validated and nothing
-else: what is computed from records lives with the stage that computes it.
+else: what is computed from records lives with the stage that computes it. The module is long, being
+the one list of all that a run's files hold.
 """
 
 from __future__ import annotations
@@ -28,18 +29,32 @@ class Split(StrEnum):
 
 
 class Arm(StrEnum):
-    """Which model answered: the one we started from, or the one we trained."""
+    """Which model answered: the one we started from, or the one we trained.
+
+    ``base`` and ``tuned`` are asked alike, with the training template. ``fair-base`` is the base
+    model at its best: asked in its own way, and stopped where its answer ends.
+    """
 
     BASE = "base"
+    FAIR_BASE = "fair-base"
     TUNED = "tuned"
 
 
 class Stop(StrEnum):
-    """Why an answer ended: by itself, at the token limit, or by a failure."""
+    """Why an answer ended: by itself, at a stop string, at the token limit, or by a failure.
+
+    ``stop-string`` is an end of fair-base alone: it began a new section or turn, which was cut off.
+    """
 
     EOS = "eos"
+    STOP_STRING = "stop-string"
     LENGTH = "length"
     ERROR = "error"
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether the answer came to an end of its own."""
+        return self in (Stop.EOS, Stop.STOP_STRING)
 
 
 class Outcome(StrEnum):
@@ -91,33 +106,41 @@ class Ledger(Record):
 
 
 class Prompt(Record):
-    """What a model is asked, as token ids, and where it came from.
+    """What is asked of one question at one turn, and where it came from.
 
-    ``question_id`` names the question (the unit of resampling in every interval); ``reference`` is
-    the response to compare with where there is one.
+    ``question_id`` names the question (the unit of resampling in every interval) and is unique over
+    all benchmarks; ``instruction`` is what the user says at this turn, counted from 1.
+    ``token_ids`` are what base and tuned are asked at a first turn; None at a later one, since its
+    prompt holds each arm's own answers to the earlier turns. ``reference`` is the response to
+    compare with where there is one.
     """
 
     question_id: str
     benchmark: str
     category: str | None
+    turn: int = Field(default=1, ge=1)
     instruction: str
     context: str
-    token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...] | None
     reference: str | None
     checkable: bool
 
 
 class Answer(Record):
-    """What one arm said to one prompt, and why it stopped.
+    """What one arm said at one turn of a question, and why it stopped.
 
-    ``n_tokens`` counts generated tokens, the end-of-sequence token not included. ``text`` is empty
-    and ``error`` set when ``stop`` is ``error``: a failure is never stored as an answer's text.
+    ``adapter`` numbers the trained adapters from 1 (always 1 for arms without one). ``n_tokens``
+    counts generated tokens, without the end-of-sequence token and what a stop string cut off.
+    ``text`` is empty and ``error`` set when ``stop`` is ``error``: a failure is never stored as an
+    answer's text.
     """
 
     key: str
     question_id: str
     benchmark: str
+    turn: int = Field(default=1, ge=1)
     arm: Arm
+    adapter: int = Field(default=1, ge=1)
     text: str
     stop: Stop
     n_prompt_tokens: int
@@ -136,40 +159,65 @@ class SequenceLoss(Record):
     key: str
     question_id: str
     arm: Arm
+    adapter: int = Field(default=1, ge=1)
     category: str | None
     response_nll: float
     n_tokens: int
     eos_nll: float
 
 
+class Exchange(Record):
+    """An earlier turn of a match: what was asked, and what each of the two had answered."""
+
+    instruction: str
+    answer_a: str
+    answer_b: str
+
+
 class Match(Record):
-    """Two answers to one question, in one order: ``first`` is shown as A."""
+    """Two answers to one question at one turn, in one order: ``first`` is shown as A.
+
+    One of them is the tuned model's (of the adapter with that number), the other ``opponent``'s.
+    ``earlier`` holds the turns before this one.
+    """
 
     question_id: str
     benchmark: str
+    turn: int = Field(default=1, ge=1)
+    opponent: Arm
+    adapter: int = Field(default=1, ge=1)
     instruction: str
     context: str
     first: Arm
     answer_a: str
     answer_b: str
+    earlier: tuple[Exchange, ...] = ()
 
-    @property
-    def second(self) -> Arm:
-        """The arm that is shown as B."""
-        return Arm.TUNED if self.first is Arm.BASE else Arm.BASE
+    @model_validator(mode="after")
+    def _two_sides(self) -> Self:
+        if self.opponent is Arm.TUNED or self.first not in (self.opponent, Arm.TUNED):
+            raise ValueError(f"a match of tuned against {self.opponent}, {self.first} first")
+        if len(self.earlier) != self.turn - 1:
+            raise ValueError(f"turn {self.turn} with {len(self.earlier)} earlier turns")
+        return self
 
 
 class Judgment(Record):
     """One judge's reply about one match. ``prefers`` is None when the reply could not be read.
 
-    ``unparsed`` then says why. ``key`` is the digest of the whole request, so that a reply is never
-    asked for twice. ``reply`` and ``finish_reason`` are the endpoint's own, so that a reply can be
-    read again.
+    ``unparsed`` then says why. ``protocol`` names how the judge was asked and its reply read.
+    ``key`` is the digest of the whole request, so that a reply is never asked for twice; matches
+    whose requests are the same share one. ``reply`` and ``finish_reason`` are the endpoint's own,
+    so that a reply can be read again.
     """
 
     key: str
     question_id: str
     benchmark: str
+    turn: int = Field(default=1, ge=1)
+    opponent: Arm
+    adapter: int = Field(default=1, ge=1)
+    protocol: str
     judge: str
     first: Arm
     prefers: Literal["A", "B", "tie"] | None
@@ -194,15 +242,26 @@ class Similarity(Record):
 
     question_id: str
     arm: Arm
+    adapter: int = Field(default=1, ge=1)
     category: str | None
     chrf: float
     exact: bool | None
 
 
 class Preference(Record):
-    """P(tuned is better) on one question, from all judgments of it; None means unscored."""
+    """P(tuned is better) for one pair of answers, from all judgments of it; None means unscored.
+
+    A pair is the answers of ``opponent`` and of one adapter to one turn of a question; ``orders``
+    says in how many orders the protocol shows it.
+    """
 
     question_id: str
+    benchmark: str
+    turn: int = Field(default=1, ge=1)
+    opponent: Arm
+    adapter: int = Field(default=1, ge=1)
+    protocol: str
+    orders: int
     value: float | None = Field(ge=0, le=1)
     n_judgments: int
     n_unparsed: int
@@ -243,12 +302,17 @@ class Estimate(Record):
 
 
 class Verdict(Record):
-    """Better, worse or inconclusive; the sentence that says so; the reasons behind it."""
+    """Better, worse or inconclusive; the sentence that says so; the reasons behind it.
+
+    ``benchmark`` is the one whose metric decided, and ``against`` the opponent of a win rate.
+    """
 
     outcome: Outcome
     sentence: str
     reasons: tuple[str, ...]
     metric: str
+    benchmark: str | None = None
+    against: Arm | None = None
     estimate: Estimate
 
 
@@ -291,7 +355,11 @@ class Manifest(Record):
 
 
 class ArmPair(Record):
-    """One measure of both arms on the same questions, and the paired difference tuned − base."""
+    """One measure of both arms on the same questions, and the paired difference tuned − base.
+
+    ``base`` is the arm that tuned is compared with, fair-base included. Turns and adapters of a
+    question are averaged first.
+    """
 
     base: Estimate
     tuned: Estimate
@@ -302,41 +370,82 @@ class HeldoutLoss(ArmPair):
     """Negative log likelihood of the test split's responses, in nats a response token.
 
     ``eos`` is the mean negative log likelihood of the end-of-sequence token after the response, in
-    nats; ``by_category`` is the main measure for the rows of each category.
+    nats; ``by_category`` is the main measure for the rows of each category, and ``by_adapter`` for
+    each adapter, where there are several.
     """
 
     eos: ArmPair
     by_category: dict[str, ArmPair]
+    by_adapter: dict[str, ArmPair] = Field(default_factory=dict)
+
+
+class Tally(Record):
+    """How many were won by tuned, lost and tied (at one half), and how many have no preference."""
+
+    wins: int
+    losses: int
+    ties: int
+    unscored: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.wins + self.losses + self.ties + self.unscored
 
 
 class PairwiseResult(Record):
-    """What a judge preferred. ``win_rate`` is P(tuned is better), ties counted as one half.
+    """What a judge preferred between tuned and one opponent.
 
-    ``order_agreement`` is the share of questions on which both orders gave the same preference;
-    ``first_preferred`` the share of decided judgments that preferred the answer shown first.
+    ``win_rate`` is P(tuned is better), ties counted as one half; turns and adapters of a question
+    are averaged, and the question is the unit of its interval. ``questions`` counts by question
+    whether that average lies above, below or at one half; ``pairs`` counts the single pairs of
+    answers: one for each question, turn and adapter, both orders together. ``order_agreement`` is
+    the share of pairs on which both orders gave the same preference; ``first_preferred`` the share
+    of decided judgments that preferred the answer shown first. The ``by_*`` win rates are there
+    where there are several turns, categories or adapters.
     """
 
     judge: str
+    protocol: str
+    opponent: Arm
     orders: int
     win_rate: Estimate
-    n_wins: int
-    n_losses: int
-    n_ties: int
+    questions: Tally
+    pairs: Tally
     n_judgments: int
     n_unparsed: int
     order_agreement: Estimate
     first_preferred: Estimate
+    by_turn: dict[str, Estimate] = Field(default_factory=dict)
+    by_category: dict[str, Estimate] = Field(default_factory=dict)
+    by_adapter: dict[str, Estimate] = Field(default_factory=dict)
 
 
-class BenchmarkResult(Record):
-    """All measures on one benchmark's questions; None where a measure was not taken."""
+class Measures(Record):
+    """What can be measured on the answers of two arms without a judge.
 
-    n_questions: int
+    ``chrf`` is None where no question has a reference, ``exact_match`` where none is checkable.
+    """
+
     stopped: ArmPair
     answer_tokens: ArmPair
     chrf: ArmPair | None
     exact_match: ArmPair | None
+
+
+class BenchmarkResult(Measures):
+    """All measures on one benchmark's questions; None where a measure was not taken.
+
+    Its own ``Measures`` are of base and tuned; ``fair_base`` has those of fair-base and tuned.
+    ``pairwise`` is against the recipe's first opponent, ``others`` against the rest, by name.
+    """
+
+    n_questions: int
+    n_turns: int
+    n_adapters: int
+    fair_base: Measures | None = None
     pairwise: PairwiseResult | None
+    others: dict[str, PairwiseResult] = Field(default_factory=dict)
 
 
 class LossPoint(Record):
@@ -350,14 +459,25 @@ class LossPoint(Record):
     grad_norm: float | None = None
 
 
+class EpochLoss(Record):
+    """Losses of one whole epoch: the mean over its optimizer steps, and on the validation rows
+    after it."""
+
+    epoch: int
+    train_loss: float
+    eval_loss: float
+
+
 class TrainingSummary(Record):
     """What training did, in counts and units.
 
     ``tokens`` counts the real tokens seen over all epochs, no padding; the row counts, and
     ``supervised_tokens_per_epoch``, are of one epoch. ``rows`` were trained on; ``rows_dropped``
-    had no token left to learn from.
+    had no token left to learn from. ``by_epoch`` has the epochs that were
+    finished.
     """
 
+    seed: int | None = None
     steps: int
     epochs: float
     trainable_parameters: int
@@ -368,24 +488,31 @@ class TrainingSummary(Record):
     rows: int
     rows_dropped: int
     rows_cut: int
+    contexts_shortened: int = 0
     responses_lost: int
     best_step: int | None
     best_eval_loss: float | None
     final_train_loss: float | None
+    by_epoch: tuple[EpochLoss, ...] = ()
+    stopped_early: bool = False
     duration_s: float
     dtype: str
     device: str
 
 
 class Results(Record):
-    """The content of ``results.json``: every number of the report, as an estimate or a count."""
+    """The content of ``results.json``: every number of the report, as an estimate or a count.
 
-    format: int = 1
+    ``training`` is that of the first adapter, ``other_trainings`` those of the others, in order.
+    """
+
+    format: int = 2
     name: str
     verdict: Verdict
     heldout_loss: HeldoutLoss | None
     benchmarks: dict[str, BenchmarkResult]
     training: TrainingSummary
+    other_trainings: tuple[TrainingSummary, ...] = ()
     ledger: Ledger
     rows: dict[str, int]
     findings: tuple[str, ...] = ()

@@ -6,12 +6,14 @@ imported when their stage runs, so that a run with nothing to do loads none of t
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneproof.errors import RecipeError
 from tuneproof.pipeline import Run, Stage, StageResult
-from tuneproof.records import Arm, Split
+from tuneproof.recipe import Heldout
+from tuneproof.records import Split
 from tuneproof.workspace import digest_file, digest_value
 
 if TYPE_CHECKING:
@@ -100,17 +102,28 @@ def _model_check(run: Run) -> None:
         ensure_model(find_asset(run.recipe.model.id), run.reporter)
 
 
-def _train_run(run: Run, folder: Path) -> StageResult:
-    from tuneproof.train.stage import train_adapter
+def _train_check(run: Run) -> None:
+    from tuneproof.train.check import check_training
 
-    trained = train_adapter(
+    _model_check(run)
+    n_rows = len(run.prepared.splits[Split.TRAIN])
+    check_training(run.recipe, n_rows=n_rows, reporter=run.reporter)
+
+
+def _train_run(run: Run, folder: Path) -> StageResult:
+    from tuneproof.train.stage import train_adapters
+
+    trained = train_adapters(
         run.recipe, prepare_dir=run.dir.stage("prepare"), out=folder, reporter=run.reporter
     )
     return StageResult(
         outputs=trained.outputs,
         resumed=trained.resumed,
         ledger=trained.ledger,
-        facts={"steps": trained.summary.steps, "tokens": trained.summary.tokens},
+        facts={
+            "steps": sum(s.steps for s in trained.summaries),
+            "tokens": sum(s.tokens for s in trained.summaries),
+        },
     )
 
 
@@ -119,25 +132,49 @@ def _generate_parts(run: Run) -> Mapping[str, object]:
         **_model_parts(run),
         "generate": run.recipe.generate.model_dump(mode="json"),
         "evaluate": {
-            e.benchmark: e.model_dump(mode="json", exclude={"benchmark"})
+            e.benchmark: {
+                "questions": e.questions,
+                "selection": None if isinstance(e, Heldout) else e.selection,
+                "fair-base": "fair-base" in e.against,
+            }
             for e in run.recipe.evaluate
         },
     }
 
 
+def _generate_check(run: Run) -> None:
+    from tuneproof.data.questions import selected_questions
+
+    _model_check(run)
+    for evaluation in run.recipe.evaluate:
+        if not isinstance(evaluation, Heldout):
+            selected_questions(evaluation, seed=run.recipe.seed)
+
+
+_ADAPTER_FILE = re.compile(r"train/(?P<folder>adapter(?:-(?P<number>\d+))?)/")
+
+
 def _generate_run(run: Run, folder: Path) -> StageResult:
-    from tuneproof.generate.stage import generate_answers
+    from tuneproof.generate.stage import Adapter, generate_answers
     from tuneproof.train.model import arithmetic
 
     trained = run.dir.manifest("train")
     assert trained is not None
-    adapter = {f.path: f.sha256 for f in trained.outputs if f.path.startswith("train/adapter/")}
     base = digest_value([run.model_digest, run.tokenizer_digest, arithmetic(run.recipe.model)])
+    files: dict[tuple[int, str], dict[str, str]] = {}
+    for file in trained.outputs:
+        found = _ADAPTER_FILE.match(file.path)
+        if found:
+            place = (int(found["number"] or 1), found["folder"])
+            files.setdefault(place, {})[file.path] = file.sha256
     made = generate_answers(
         run.recipe,
         prepare_dir=run.dir.stage("prepare"),
-        adapter=run.dir.stage("train") / "adapter",
-        weights={Arm.BASE: base, Arm.TUNED: digest_value([base, adapter])},
+        base_weights=base,
+        adapters=[
+            Adapter(folder=run.dir.stage("train") / name, weights=digest_value([base, digests]))
+            for (_, name), digests in sorted(files.items())
+        ],
         out=folder,
         reporter=run.reporter,
     )
@@ -156,6 +193,7 @@ def _judge_parts(run: Run) -> Mapping[str, object]:
         "seed": run.recipe.seed,
         "journal": digest_file(journal) if journal is not None and journal.is_file() else None,
         "judge": judge.model_dump(mode="json", exclude=how) if judge else None,
+        "against": {e.benchmark: e.against for e in run.recipe.evaluate},
     }
 
 
@@ -181,7 +219,7 @@ def _judge_run(run: Run, folder: Path) -> StageResult:
             "requests": judged.n_requests,
             "unparsed": judged.n_unparsed,
             "failed": judged.n_failed,
-            "skipped questions": sum(judged.skipped.values()),
+            "skipped pairs": sum(judged.skipped.values()),
             "prompt tokens": judged.prompt_tokens,
             "completion tokens": judged.completion_tokens,
         },
@@ -223,21 +261,21 @@ STAGES = (
         version=1,
         reads=("prepare/examples.jsonl",),
         parts=_train_parts,
-        check=_model_check,
+        check=_train_check,
         run=_train_run,
         scratch=("checkpoints",),
     ),
     Stage(
         name="generate",
-        version=1,
-        reads=("prepare/examples.jsonl", "train/adapter/"),
+        version=2,
+        reads=("prepare/examples.jsonl", "train/adapter*"),
         parts=_generate_parts,
-        check=_model_check,
+        check=_generate_check,
         run=_generate_run,
     ),
     Stage(
         name="judge",
-        version=1,
+        version=2,
         reads=("generate/prompts.jsonl", "generate/answers.jsonl"),
         parts=_judge_parts,
         check=_judge_check,
@@ -245,11 +283,11 @@ STAGES = (
     ),
     Stage(
         name="report",
-        version=1,
+        version=2,
         reads=(
             "prepare/examples.jsonl",
             "train/loss.jsonl",
-            "train/summary.json",
+            "train/summary*",
             "generate/",
             "judge/",
         ),

@@ -18,6 +18,7 @@ from tuneproof.records import (
     Ledger,
     LossPoint,
     Manifest,
+    Measures,
     Outcome,
     OutputFile,
     PairwiseResult,
@@ -25,6 +26,7 @@ from tuneproof.records import (
     Results,
     Similarity,
     Stop,
+    Tally,
     TrainingSummary,
     Verdict,
 )
@@ -91,11 +93,12 @@ def heldout_loss() -> HeldoutLoss:
 def pairwise() -> PairwiseResult:
     return PairwiseResult(
         judge="gpt-4o-mini",
+        protocol="tuneproof-pairwise",
+        opponent=Arm.BASE,
         orders=2,
         win_rate=estimate(0.698, 0.083, n=94, unscored=2),
-        n_wins=59,
-        n_losses=22,
-        n_ties=13,
+        questions=Tally(wins=59, losses=22, ties=13, unscored=2),
+        pairs=Tally(wins=59, losses=22, ties=13, unscored=2),
         n_judgments=192,
         n_unparsed=4,
         order_agreement=estimate(0.787, 0.08, n=94, unscored=2),
@@ -122,6 +125,8 @@ def results(**changes: Any) -> Results:
         benchmarks={
             "heldout": BenchmarkResult(
                 n_questions=96,
+                n_turns=1,
+                n_adapters=1,
                 stopped=pair(0.0625, 0.949, 0.045),
                 answer_tokens=pair(243.7, 61.2, 11.5),
                 chrf=pair(0.182, 0.311, 0.027),
@@ -283,7 +288,7 @@ def similarities(n: int = 12) -> list[Similarity]:
             exact=(arm is Arm.TUNED) if number % 4 == 1 else None,
         )
         for number in range(n)
-        for arm in Arm
+        for arm in (Arm.BASE, Arm.TUNED)
     ]
 
 
@@ -298,6 +303,8 @@ def judgment(
         key=f"{number}-{first.value}",
         question_id=question_id(number),
         benchmark="heldout",
+        opponent=Arm.BASE,
+        protocol="tuneproof-pairwise",
         judge="gpt-4o-mini",
         first=first,
         prefers=prefers,
@@ -364,3 +371,94 @@ def arguments(**changes: Any) -> dict[str, Any]:
         "findings": FINDINGS,
     }
     return made | changes
+
+
+# --- a benchmark of two turns, two opponents and two adapters ---------------------------------
+
+TURNS = ("Write a line about rain.", "Now without the letter e.")
+
+
+def two_turns(text: str = "It rains") -> dict[str, Any]:
+    """One question of MT-Bench beside the held-out ones: prompts, answers, judgments."""
+    asked = [
+        Prompt(
+            question_id="mt-81", benchmark="mt_bench", category="writing", turn=turn,
+            instruction=instruction, context="", token_ids=None, reference=None, checkable=False,
+        )
+        for turn, instruction in enumerate(TURNS, start=1)
+    ]  # fmt: skip
+    who = [(Arm.BASE, 1), (Arm.FAIR_BASE, 1), (Arm.TUNED, 1), (Arm.TUNED, 2)]
+    said = [
+        Answer(
+            key=f"{arm}/{adapter}/{turn}", question_id="mt-81", benchmark="mt_bench", turn=turn,
+            arm=arm, adapter=adapter, text=f"{text} ({arm} {adapter}, turn {turn})",
+            stop=Stop.STOP_STRING if arm is Arm.FAIR_BASE else Stop.EOS, n_prompt_tokens=9,
+            n_tokens=7,
+        )
+        for arm, adapter in who
+        for turn in (1, 2)
+    ]  # fmt: skip
+    # Adapter 1 beats base and loses to fair-base; adapter 2 the other way round.
+    judged = [
+        Judgment(
+            key=f"{opponent}/{adapter}/{turn}/{first}", question_id="mt-81", benchmark="mt_bench",
+            turn=turn, opponent=opponent, adapter=adapter, protocol="tuneproof-pairwise",
+            judge="gpt-4o-mini", first=first,
+            prefers="A" if (first is Arm.TUNED) == ((opponent is Arm.BASE) == (adapter == 1))
+            else "B",
+            reply=f"{text}: {adapter} against {opponent} at turn {turn}",
+        )
+        for opponent in (Arm.BASE, Arm.FAIR_BASE)
+        for adapter in (1, 2)
+        for turn in (1, 2)
+        for first in (opponent, Arm.TUNED)
+    ]  # fmt: skip
+    return {
+        "prompts": [*prompts(5), *asked],
+        "answers": [
+            *answers(5),
+            *(a.model_copy(update={"adapter": 2, "key": f"{a.key}/2"})
+              for a in answers(5) if a.arm is Arm.TUNED),
+            *said,
+        ],
+        "judgments": [*judgments(5), *judged],
+    }  # fmt: skip
+
+
+def two_turn_results(name: str = "writing") -> Results:
+    """Results with MT-Bench against two opponents; ``name`` is a category's."""
+
+    def against(opponent: Arm, value: float) -> PairwiseResult:
+        half = estimate(value, 0.1, n=2)
+        return PairwiseResult(
+            judge="gpt-4o-mini", protocol="tuneproof-pairwise", opponent=opponent, orders=2,
+            win_rate=half, questions=Tally(wins=1, losses=1, ties=0, unscored=0),
+            pairs=Tally(wins=3, losses=4, ties=1, unscored=0), n_judgments=16, n_unparsed=0,
+            order_agreement=half, first_preferred=half,
+            by_turn={"1": estimate(0.71, 0.1, n=2), "2": estimate(0.29, 0.1, n=2)},
+            by_category={name: estimate(0.62, 0.1, n=1), "math": estimate(0.38, 0.1, n=1)},
+            by_adapter={"1": estimate(0.55, 0.1, n=2), "2": estimate(0.45, 0.1, n=2)},
+        )  # fmt: skip
+
+    base = results()
+    stops = pair(0.125, 0.875, 0.1, n=2)
+    fair = pair(0.515, 0.875, 0.1, n=2)
+    length = pair(243.7, 61.2, 11.5, n=2)
+    mt_bench = BenchmarkResult(
+        n_questions=2, n_turns=2, n_adapters=2, stopped=stops, answer_tokens=length, chrf=None,
+        exact_match=None, pairwise=against(Arm.BASE, 0.774),
+        others={"fair-base": against(Arm.FAIR_BASE, 0.331)},
+        fair_base=Measures(stopped=fair, answer_tokens=length, chrf=None, exact_match=None),
+    )  # fmt: skip
+    return results(
+        benchmarks={**base.benchmarks, "mt_bench": mt_bench},
+        other_trainings=(base.training.model_copy(update={"seed": 43}),),
+        verdict=base.verdict.model_copy(
+            update={
+                "metric": "win_rate",
+                "benchmark": "mt_bench",
+                "against": Arm.FAIR_BASE,
+                "estimate": against(Arm.FAIR_BASE, 0.331).win_rate,
+            }
+        ),
+    )

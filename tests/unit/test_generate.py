@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from tuneproof.data.templates import parse_template
-from tuneproof.generate.prompts import chunk_by_tokens, heldout_prompts, plan_batches
+from tuneproof.generate.asking import Stops
+from tuneproof.generate.plan import BASE, Ask, Batch, Respondent, chunk_by_tokens
+from tuneproof.generate.plan import plan_batches as plan_for
+from tuneproof.generate.prompts import heldout_prompts
 from tuneproof.generate.transformers_backend import TransformersBackend
 from tuneproof.recipe import Generate, Lora, Model
 from tuneproof.records import Arm, Example, Stop
@@ -19,7 +22,24 @@ if TYPE_CHECKING:
 
     from tuneproof.records import Prompt
 
-WEIGHTS = {Arm.BASE: "b", Arm.TUNED: "t"}
+TUNED = Respondent(Arm.TUNED)
+WEIGHTS = {BASE: "b", TUNED: "t"}
+
+
+def asks_of(prompts: list[Prompt]) -> list[Ask]:
+    return [Ask(prompt=p, token_ids=p.token_ids or ()) for p in prompts]
+
+
+def plan_batches(
+    prompts: list[Prompt], settings: Generate, *, weights: dict[Respondent, str], seed: int
+) -> list[Batch]:
+    return [
+        batch
+        for who, digest in weights.items()
+        for batch in plan_for(
+            asks_of(prompts), settings, who=who, weights=digest, stops=Stops(), seed=seed
+        )
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +90,10 @@ def test_the_plan_depends_on_prompts_settings_weights_and_seed(prompts: list[Pro
         plan_batches(prompts[:12], Generate(batch_size=4), weights=WEIGHTS, seed=1)[-1:],
     ):
         assert keys.isdisjoint(k for b in other for k in b.keys)
-    changed = plan_batches(prompts, Generate(batch_size=4), weights={**WEIGHTS, Arm.TUNED: "n"},
+    changed = plan_batches(prompts, Generate(batch_size=4), weights={**WEIGHTS, TUNED: "n"},
                            seed=1)  # fmt: skip
     kept = keys & {k for b in changed for k in b.keys}
-    assert kept == {k for b in plan if b.arm is Arm.BASE for k in b.keys}
+    assert kept == {k for b in plan if b.who == BASE for k in b.keys}
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -82,10 +102,10 @@ def test_the_same_batch_gives_the_same_answers(
 ) -> None:
     settings = Generate(batch_size=13, max_new_tokens=12, temperature=temperature)
     for batch in plan_batches(prompts, settings, weights=WEIGHTS, seed=5):
-        first = backend.answer(batch, settings)
+        first = backend.answer(batch)
         torch.rand(7)  # ambient randomness must not matter
-        assert backend.answer(batch, settings) == first
-        assert [a.question_id for a in first] == [p.question_id for p in batch.prompts]
+        assert backend.answer(batch) == first
+        assert [a.question_id for a in first] == [a.prompt.question_id for a in batch.asks]
 
 
 def test_greedy_answers_do_not_depend_on_the_batch_in_float32(
@@ -98,7 +118,7 @@ def test_greedy_answers_do_not_depend_on_the_batch_in_float32(
         return {
             (a.arm, a.question_id): a.text
             for batch in plan_batches(prompts, settings, weights=WEIGHTS, seed=5)
-            for a in backend.answer(batch, settings)
+            for a in backend.answer(batch)
         }
 
     assert answers(1) == answers(5) == answers(13)
@@ -108,9 +128,9 @@ def test_both_arms_are_what_they_are_called(
     backend: TransformersBackend, tiny_model: Path, prompts: list[Prompt]
 ) -> None:
     """The base arm is the plain model, loaded without any adapter."""
-    rows = [p.token_ids for p in prompts]
+    rows = [p.token_ids or () for p in prompts]
     plain = load_model(Model(id=str(tiny_model), dtype="float32"))
-    base, tuned = backend.nll(rows, Arm.BASE), backend.nll(rows, Arm.TUNED)
+    base, tuned = backend.nll(rows, BASE), backend.nll(rows, TUNED)
     for row, measured, other in zip(rows, base, tuned, strict=True):
         ids = torch.tensor([row])
         with torch.no_grad():
@@ -136,14 +156,14 @@ def test_what_a_models_folder_suggests_does_not_leak_in(
         Generate(batch_size=13, max_new_tokens=12, temperature=1.0),
     ):
         batch = plan_batches(prompts, settings, weights=WEIGHTS, seed=5)[0]
-        assert batch.arm is Arm.BASE
-        assert plain.answer(batch, settings) == backend.answer(batch, settings)
+        assert batch.who == BASE
+        assert plain.answer(batch) == backend.answer(batch)
 
 
 def test_why_an_answer_stopped(backend: TransformersBackend, prompts: list[Prompt]) -> None:
     settings = Generate(batch_size=13, max_new_tokens=12)
     for batch in plan_batches(prompts, settings, weights=WEIGHTS, seed=5):
-        for answer in backend.answer(batch, settings):
+        for answer in backend.answer(batch):
             assert answer.error is None
             assert (answer.stop is Stop.LENGTH) == (answer.n_tokens == 12)
             assert answer.n_prompt_tokens > 0

@@ -19,8 +19,8 @@ LEVELS = [
     {"benchmark_files"},
     {"data"},
     {"train"},
-    {"generate", "judge", "stats"},
-    {"report", "plan"},
+    {"generate", "judge", "stats", "audit"},
+    {"report", "plan", "preview", "score"},
     {"pipeline"},
     {"stages"},
     {"cli"},
@@ -71,6 +71,11 @@ def test_no_drawers_without_a_name() -> None:
         ("import tuneproof.train.model, tuneproof.train.stage", {"torch", "transformers", "peft"}),
         ("import tuneproof.judge.stage, tuneproof.judge.clients", {"openai", "sacrebleu", "torch"}),
         ("import tuneproof.report.stage", {"matplotlib", "jinja2", "torch"}),
+        ("import tuneproof.audit.audit, tuneproof.audit.wording", {"numpy", "pydantic", "torch"}),
+        (
+            "import tuneproof.preview.rows, tuneproof.preview.show",
+            {"rich", "torch", "transformers"},
+        ),
     ],
 )
 def test_what_is_heavy_is_imported_where_it_is_used(statement: str, absent: set[str]) -> None:

@@ -237,7 +237,8 @@ def test_check_goes_through_the_proxy_that_requests_would(monkeypatch: pytest.Mo
 
 def test_replay(tmp_path: Path) -> None:
     recorded = Judgment(
-        key="k", question_id="q", benchmark="heldout", judge="m", first=Arm.BASE, prefers="A",
+        key="k", question_id="q", benchmark="heldout", opponent=Arm.BASE, protocol="p", judge="m",
+        first=Arm.BASE, prefers="A",
         reply="VERDICT: A", finish_reason="stop", prompt_tokens=1, completion_tokens=2,
     )  # fmt: skip
     path = tmp_path / "journal.jsonl"

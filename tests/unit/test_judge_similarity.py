@@ -95,3 +95,19 @@ def test_chrf_by_hand() -> None:
     # precisions and recalls average to (1/2 + 0)/2 = 1/4, and so does their F-score.
     (row,) = similarity([prompt("q", "ac")], [answer("q", Arm.BASE, "ab")])
     assert row.chrf == pytest.approx(0.25)
+
+
+def test_every_arm_and_adapter_has_a_row() -> None:
+    answers = [
+        answer("q", Arm.TUNED, "ab").model_copy(update={"adapter": 2}),
+        answer("q", Arm.TUNED, "xyz"),
+        answer("q", Arm.FAIR_BASE, "ab"),
+        answer("q", Arm.BASE, ""),
+    ]
+    rows = similarity([prompt("q", "ab", checkable=True)], answers)
+    assert [(r.arm, r.adapter, r.exact) for r in rows] == [
+        (Arm.BASE, 1, False),
+        (Arm.FAIR_BASE, 1, True),
+        (Arm.TUNED, 1, False),
+        (Arm.TUNED, 2, True),
+    ]

@@ -10,10 +10,10 @@ import pytest
 
 from tests.fakes import Behaviour, ChatServer, Garbage, Status, shown
 from tuneproof.errors import CredentialError, EndpointError, StageError
-from tuneproof.judge import protocol
+from tuneproof.judge import own
 from tuneproof.judge.stage import JudgeFacts, judge_answers
 from tuneproof.progress import SilentReporter
-from tuneproof.recipe import Data, Judge, Model, Recipe, Source, VerdictRule
+from tuneproof.recipe import Data, Heldout, Judge, Model, MtBench, Recipe, Source, VerdictRule
 from tuneproof.records import (
     Answer,
     Arm,
@@ -48,7 +48,7 @@ def generated(folder: Path, n: int = N, failed: int = 0) -> Path:
                 checkable=False,
             )
         )  # fmt: skip
-        for arm in Arm:
+        for arm in (Arm.BASE, Arm.TUNED):
             broken = arm is Arm.TUNED and i < failed
             answers.append(
                 Answer(
@@ -207,7 +207,7 @@ def test_unparsed_replies_are_kept_counted_and_not_asked_again(tmp_path: Path) -
     with ChatServer(reply) as server:
         facts = run(tmp_path, server)
         assert (facts.n_unparsed, facts.n_failed) == (2, 0)
-        assert facts.unparsed == {protocol.NO_VERDICT: 2}
+        assert facts.unparsed == {own.NO_VERDICT: 2}
         assert run(tmp_path, server).n_requests == 0
     rows = read_records(tmp_path / "judge/judgments.jsonl", Judgment)
     assert [r.reply for r in rows if r.prefers is None] == ["Hard to say."] * 2
@@ -405,3 +405,73 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
             out=tmp_path / "judge",
             reporter=SilentReporter(),
         )
+
+
+def test_adapters_with_the_same_answer_share_a_reply(tmp_path: Path) -> None:
+    folder = generated(tmp_path / "generate", n=5)
+    answers = read_records(folder / "answers.jsonl", Answer)
+    second = [
+        a.model_copy(update={"adapter": 2, "key": f"{a.key}/2"})
+        for a in answers
+        if a.arm is Arm.TUNED
+    ]
+    second[0] = second[0].model_copy(update={"text": "neither good nor bad"})
+    write_records(folder / "answers.jsonl", [*answers, *second])
+    with ChatServer(good_judge) as server:
+        facts = run(tmp_path, server)
+        # Two orders of five pairs, and of the one in which the second adapter differs.
+        assert len(server.received) == 12
+        assert (facts.n_matches, facts.n_requests, facts.n_shared) == (20, 12, 8)
+        again = run(tmp_path, server)
+        assert (again.n_requests, again.n_from_journal, again.n_shared) == (0, 12, 8)
+        # Paid for once.
+        assert again.prompt_tokens == facts.prompt_tokens == 12 * 100
+    rows = read_records(tmp_path / "judge/judgments.jsonl", Judgment)
+    assert [(r.question_id, r.adapter, r.first) for r in rows] == [
+        (f"row-{i:05d}", adapter, arm)
+        for i in range(5) for adapter in (1, 2) for arm in (Arm.BASE, Arm.TUNED)
+    ]  # fmt: skip
+    preferences = read_records(tmp_path / "judge/preferences.jsonl", Preference)
+    values = [(p.adapter, p.value) for p in preferences if p.question_id == "row-00000"]
+    assert values == [(1, 1.0), (2, 0.5)]  # this judge says B where neither is good
+    assert {p.value for p in preferences if p.question_id != "row-00000"} == {1.0}
+
+
+def test_mt_bench_always_plays_both_games(tmp_path: Path) -> None:
+    folder = generated(tmp_path / "generate", n=3)
+    prompts = read_records(folder / "prompts.jsonl", Prompt)
+    answers = read_records(folder / "answers.jsonl", Answer)
+    questions = {p.question_id: p.question_id.replace("row", "mt") for p in prompts}
+    turns: list[Prompt] = []
+    said: list[Answer] = []
+    for turn in (1, 2):
+        new = {"benchmark": "mt_bench", "turn": turn}
+        turns += [p.model_copy(update=new | {"question_id": questions[p.question_id],
+                                             "token_ids": None}) for p in prompts]  # fmt: skip
+        said += [
+            a.model_copy(update=new | {"question_id": questions[a.question_id],
+                                       "key": f"{a.key}/{turn}", "text": f"{a.text} at {turn}"})
+            for a in answers
+        ]  # fmt: skip
+    write_records(folder / "prompts.jsonl", [*prompts, *turns])
+    write_records(folder / "answers.jsonl", [*answers, *said])
+    with ChatServer(good_judge) as server:
+        whole = recipe(server.url, orders=1).model_copy(
+            update={
+                "evaluate": (
+                    Heldout(benchmark="heldout"),
+                    MtBench(benchmark="mt_bench", questions=3),
+                )
+            }
+        )
+        facts = judge_answers(
+            whole, generate_dir=folder, out=tmp_path / "judge", reporter=SilentReporter()
+        )
+    assert facts.n_matches == 3 + 3 * 2 * 2
+    rows = read_records(tmp_path / "judge/preferences.jsonl", Preference)
+    assert [(p.benchmark, p.turn, p.orders, p.value) for p in rows] == (
+        [("heldout", 1, 1, 1.0)] * 3 + [("mt_bench", 1, 2, 1.0)] * 3 + [("mt_bench", 2, 2, 1.0)] * 3
+    )
+    second = [r.body for r in server.received if "turn-1-answer-A" in str(r.body)]
+    assert len(second) == 6
+    assert {shown(b, "turn-1-answer-A")[-4:] for b in second} == {"at 1"}

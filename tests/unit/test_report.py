@@ -14,6 +14,7 @@ from tuneproof.recipe import VerdictRule
 from tuneproof.records import (
     Arm,
     Estimate,
+    Judgment,
     Ledger,
     LossPoint,
     Outcome,
@@ -22,7 +23,7 @@ from tuneproof.records import (
     Verdict,
 )
 from tuneproof.report import write_report
-from tuneproof.report.cases import build_cases
+from tuneproof.report.cases import Case, build_cases
 from tuneproof.report.content import rule
 from tuneproof.report.markdown import cell, fence, inline
 from tuneproof.report.untrusted import visible
@@ -94,11 +95,16 @@ def hostile_changes() -> dict[str, Any]:
         case.answer(0, Arm.BASE, EVIL, stop=Stop.LENGTH),
         case.answer(0, Arm.TUNED, "", stop=Stop.ERROR, error=EVIL),
     ]
+    turns = case.two_turns(EVIL)
     unread = case.judgment(0, Arm.BASE, None, reply=EVIL).model_copy(update={"unparsed": EVIL})
     return {
-        "prompts": [prompt],
-        "answers": answers,
-        "judgments": [unread, case.judgment(0, Arm.TUNED, "A", reply=EVIL)],
+        "prompts": [prompt, *turns["prompts"][-2:]],
+        "answers": [*answers, *turns["answers"][-8:]],
+        "judgments": [
+            unread,
+            case.judgment(0, Arm.TUNED, "A", reply=EVIL),
+            *turns["judgments"][-16:],
+        ],
         "findings": [EVIL],
         "recipe_text": EVIL,
         "manifests": {
@@ -109,7 +115,14 @@ def hostile_changes() -> dict[str, Any]:
 
 def hostile_results() -> Results:
     loss = case.heldout_loss()
+    result = case.two_turn_results(EVIL).benchmarks["mt_bench"]
+    assert result.pairwise is not None
+    hostile = result.pairwise.model_copy(update={"judge": EVIL, "protocol": EVIL})
     return case.results(
+        benchmarks={
+            **case.results().benchmarks,
+            EVIL: result.model_copy(update={"pairwise": hostile}),
+        },
         name=EVIL,
         verdict=Verdict(
             outcome=Outcome.BETTER,
@@ -259,34 +272,42 @@ def test_cases_join_answers_scores_and_replies() -> None:
     )
     assert joined.n_orphans == 1
     by_number = {c.number: c for c in joined.cases}
-    apple = by_number[2]
-    assert (apple.base.exact, apple.tuned.exact, apple.favours) == (False, True, "tuned")
-    assert [(r.first, r.says) for r in by_number[1].replies] == [
+
+    def view(number: int) -> tuple[bool, str]:
+        (one,) = by_number[number].views
+        assert (one.against, one.adapter) == ("base", 0)
+        return one.differs, one.favours
+
+    (apple,) = by_number[2].turns
+    assert (apple.side(Arm.BASE).exact, apple.side(Arm.TUNED).exact) == (False, True)
+    assert view(2) == (True, "tuned")
+    assert [(r.first, r.says) for r in by_number[1].turns[0].replies] == [
         ("base", "prefers tuned"),
         ("tuned", "prefers tuned"),
     ]
-    split = by_number[4]  # the judge preferred whatever came second
-    assert (split.differs, split.favours) == (True, "")
-    assert by_number[5].favours == "base"
-    assert by_number[5].replies[1].says == "unparsed: no verdict token in reply"
-    assert by_number[8].base.text is None
-    assert by_number[8].base.problem == "failed: out of memory"
+    assert view(4) == (True, "")  # the judge preferred whatever came second
+    assert view(5) == (True, "opponent")
+    assert by_number[5].views[0].said == "favours base"
+    assert by_number[5].turns[0].replies[1].says == "unparsed: no verdict token in reply"
+    failed = by_number[8].turns[0].side(Arm.BASE)
+    assert (failed.text, failed.problem) == (None, "failed: out of memory")
+
+
+def only(judgments: list[Judgment]) -> Case:
+    return build_cases(case.prompts(1), answers=[], similarities=[], judgments=judgments).cases[0]
 
 
 def test_a_tie_and_the_absence_of_a_judge_favour_nobody() -> None:
     ties = [case.judgment(0, Arm.BASE, "tie"), case.judgment(0, Arm.TUNED, "tie")]
     for judgments in (ties, []):
-        joined = build_cases(
-            case.prompts(1), answers=[], similarities=[], judgments=judgments
-        ).cases[0]
-        assert (joined.differs, joined.favours) == (False, "")
-        assert joined.base.problem == "no answer was recorded"
+        joined = only(judgments)
+        assert [(v.differs, v.favours, v.said) for v in joined.views] == [(False, "", "")]
+        assert joined.turns[0].side(Arm.BASE).problem == "no answer was recorded"
 
 
 def test_a_tie_in_one_order_leaves_the_question_undecided() -> None:
-    mixed = [case.judgment(0, Arm.BASE, "B"), case.judgment(0, Arm.TUNED, "tie")]
-    joined = build_cases(case.prompts(1), answers=[], similarities=[], judgments=mixed).cases[0]
-    assert (joined.differs, joined.favours) == (True, "")
+    joined = only([case.judgment(0, Arm.BASE, "B"), case.judgment(0, Arm.TUNED, "tie")])
+    assert [(v.differs, v.favours) for v in joined.views] == [(True, "")]
 
 
 def test_the_markdown_sample_is_spread_evenly() -> None:
@@ -294,6 +315,80 @@ def test_the_markdown_sample_is_spread_evenly() -> None:
     assert [c.number for c in joined.sample(6)] == [1, 3, 5, 7, 9, 11]
     assert [c.number for c in joined.sample(5)] == [1, 3, 5, 8, 10]
     assert joined.sample(50) == joined.cases
+
+
+def test_turns_opponents_and_adapters_are_joined() -> None:
+    joined = build_cases(similarities=case.similarities(), **case.two_turns())
+    assert (joined.opponents, joined.adapters) == (["base", "fair-base"], [1, 2])
+    assert joined.benchmarks == ["heldout", "mt_bench"]
+    mt = joined.cases[-1]
+    assert (mt.number, mt.question_id, [t.number for t in mt.turns]) == (6, "mt-81", [1, 2])
+    assert [t.instruction for t in mt.turns] == list(case.TURNS)
+    for turn in mt.turns:
+        assert [s.name for s in turn.sides] == [
+            "base", "fair-base", "tuned, adapter 1", "tuned, adapter 2",
+        ]  # fmt: skip
+        assert len(turn.replies) == 8
+    fair = mt.turns[1].side(Arm.FAIR_BASE)
+    assert (fair.text, fair.stop) == (
+        "It rains (fair-base 1, turn 2)",
+        "stopped at a stop string",
+    )
+    assert [(v.against, v.adapter, v.said) for v in mt.views] == [
+        ("base", 1, "favours tuned"),
+        ("base", 2, "favours base"),
+        ("fair-base", 1, "favours fair-base"),
+        ("fair-base", 2, "favours tuned"),
+    ]
+    assert mt.turns[0].replies[0].about == "tuned (adapter 1) against base"
+    # The held-out questions were not asked of fair-base.
+    assert [(v.against, v.adapter) for v in joined.cases[0].views] == [("base", 1), ("base", 2)]
+
+
+@pytest.mark.parametrize("name", ["report.md", "index.html"])
+def test_every_opponent_turn_category_and_adapter_is_told(tmp_path: Path, name: str) -> None:
+    text = write(tmp_path, case.two_turn_results(), **case.two_turns())[name]
+    if name.endswith("html"):
+        text = Page(text).text
+    for told in (
+        "MT-Bench",
+        "2 questions of 2 turns, each answered by both models, and by each of 2 adapters",
+        "Pairwise win rate against base",
+        "Pairwise win rate against fair-base (base at its best)",
+        "77.4 % (67.4 to 87.4, n = 2)",
+        "33.1 % (23.1 to 43.1, n = 2)",
+        "3 / 1 / 4",
+        "turn 2",
+        "29.0 %",
+        "62.0 %",
+        "adapter 2",
+        "45.0 %",
+        "Fair-base",
+        "51.5 %",
+        "this project's own prompt (tuneproof-pairwise)",
+        "Adapter 2 (seed 43)",
+        "tuned against fair-base (base at its best); 50 % is no difference",
+        "cut where it began a new section or turn counts as stopped too",
+        "it also covers what they differ by",
+        case.TURNS[1],
+        "It rains (fair-base 1, turn 2)",
+    ):
+        assert told in text, told
+    # Where there are no references, nothing says that they were not compared with.
+    part = text[text.index("2 questions of 2 turns") : text.index("Pairwise win rate against fair")]
+    assert "not measured" not in part
+
+
+def test_the_page_offers_opponents_adapters_and_benchmarks_to_choose_from(tmp_path: Path) -> None:
+    page = Page(write(tmp_path, case.two_turn_results(), **case.two_turns())["index.html"])
+    ids = {value for _, name, value in page.attributes if name == "id"}
+    assert {"opponent", "adapter", "benchmark"} <= ids
+    arms = [value for tag, name, value in page.attributes if name == "data-arm"]
+    assert arms.count("fair-base") == 2
+    plain = Page(write(tmp_path)["index.html"])
+    assert not {"opponent", "adapter", "benchmark"} & {
+        v for _, n, v in plain.attributes if n == "id"
+    }
 
 
 # --- text of others is inert -------------------------------------------------------------------

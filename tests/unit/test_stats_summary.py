@@ -16,6 +16,7 @@ from tuneproof.records import (
     SequenceLoss,
     Similarity,
     Stop,
+    Tally,
 )
 from tuneproof.stats.summary import benchmark_result, heldout_loss, summarize
 
@@ -42,17 +43,22 @@ def prompt(
     benchmark: str = "heldout",
     reference: str | None = "r",
     checkable: bool = False,
+    turn: int = 1,
+    category: str | None = None,
 ) -> Prompt:
     return Prompt(
-        question_id=question, benchmark=benchmark, category=None, instruction="?", context="",
-        token_ids=(1,), reference=reference, checkable=checkable,
+        question_id=question, benchmark=benchmark, category=category, turn=turn, instruction="?",
+        context="", token_ids=(1,), reference=reference, checkable=checkable,
     )  # fmt: skip
 
 
-def answer(question: str, arm: Arm, stop: Stop, n_tokens: int) -> Answer:
+def answer(
+    question: str, arm: Arm, stop: Stop, n_tokens: int, *, turn: int = 1, adapter: int = 1
+) -> Answer:
     return Answer(
-        key=f"{question}/{arm}", question_id=question, benchmark="heldout", arm=arm, text="",
-        stop=stop, n_prompt_tokens=1, n_tokens=n_tokens,
+        key=f"{question}/{turn}/{arm}/{adapter}", question_id=question, benchmark="heldout",
+        turn=turn, arm=arm, adapter=adapter, text="", stop=stop, n_prompt_tokens=1,
+        n_tokens=n_tokens,
     )  # fmt: skip
 
 
@@ -62,15 +68,26 @@ def near(question: str, arm: Arm, chrf: float, exact: bool | None = None) -> Sim
 
 def judgment(question: str, first: Arm, prefers: Literal["A", "B", "tie"] | None) -> Judgment:
     return Judgment(
-        key=f"{question}/{first}", question_id=question, benchmark="heldout", judge="j",
-        first=first, prefers=prefers, unparsed=None if prefers else "?", reply="",
+        key=f"{question}/{first}", question_id=question, benchmark="heldout", opponent=BASE,
+        protocol="p", judge="j", first=first, prefers=prefers,
+        unparsed=None if prefers else "?", reply="",
     )  # fmt: skip
 
 
-def preference(question: str, value: float | None, agree: bool | None = None) -> Preference:
+def preference(
+    question: str,
+    value: float | None,
+    agree: bool | None = None,
+    *,
+    orders: int = 2,
+    turn: int = 1,
+    opponent: Arm = BASE,
+    adapter: int = 1,
+) -> Preference:
     return Preference(
-        question_id=question, value=value, n_judgments=2, n_unparsed=0, orders_agree=agree
-    )
+        question_id=question, benchmark="heldout", turn=turn, opponent=opponent, adapter=adapter,
+        protocol="p", orders=orders, value=value, n_judgments=2, n_unparsed=0, orders_agree=agree,
+    )  # fmt: skip
 
 
 def test_heldout_loss_weighs_tokens_and_splits_categories() -> None:
@@ -168,7 +185,7 @@ def test_pairwise() -> None:
     assert found is not None
     assert found.win_rate.value == pytest.approx(2.25 / 4)
     assert (found.win_rate.n_scored, found.win_rate.n_unscored) == (4, 2)
-    assert (found.n_wins, found.n_losses, found.n_ties) == (2, 1, 1)
+    assert found.questions == found.pairs == Tally(wins=2, losses=1, ties=1, unscored=2)
     assert (found.n_judgments, found.n_unparsed, found.orders) == (10, 1, 2)
     assert found.order_agreement.value == 0.5
     assert found.order_agreement.n_unscored == 2
@@ -183,7 +200,7 @@ def test_pairwise_in_one_order_says_that_agreement_is_unknown() -> None:
         [],
         [],
         [judgment("q0", BASE, "B"), judgment("q1", TUNED, "B")],
-        [preference("q0", 1.0), preference("q1", 0.0)],
+        [preference("q0", 1.0, orders=1), preference("q1", 0.0, orders=1)],
         judge=Judge(model="j", orders=1),
         level=0.95,
     ).pairwise
@@ -214,3 +231,126 @@ def test_summarize_keeps_benchmarks_apart() -> None:
 def test_one_row_a_question_and_arm() -> None:
     with pytest.raises(AssertionError):
         heldout_loss([loss("a", BASE, 1, 1), loss("a", BASE, 1, 1)], level=0.95)
+
+
+# --- turns, adapters, opponents --------------------------------------------------------------
+
+FAIR = Arm.FAIR_BASE
+
+
+def test_turns_and_adapters_are_averaged_within_a_question() -> None:
+    prompts = [prompt(q, turn=t, reference=None) for q in ("q1", "q2") for t in (1, 2)]
+    answers = [
+        answer("q1", BASE, Stop.LENGTH, 10), answer("q1", BASE, Stop.EOS, 20, turn=2),
+        answer("q1", TUNED, Stop.EOS, 1), answer("q1", TUNED, Stop.EOS, 3, turn=2),
+        answer("q1", TUNED, Stop.EOS, 5, adapter=2),
+        answer("q1", TUNED, Stop.LENGTH, 7, turn=2, adapter=2),
+        # One adapter failed at the first turn, base at the second: only what both sides have
+        # counts, which is the first turn of the other adapter.
+        answer("q2", BASE, Stop.EOS, 30), answer("q2", BASE, Stop.ERROR, 0, turn=2),
+        answer("q2", TUNED, Stop.ERROR, 0), answer("q2", TUNED, Stop.EOS, 100, turn=2),
+        answer("q2", TUNED, Stop.EOS, 8, adapter=2),
+        answer("q2", TUNED, Stop.EOS, 200, turn=2, adapter=2),
+    ]  # fmt: skip
+    found = benchmark_result(prompts, answers, [], [], [], judge=None, level=0.95)
+    assert (found.n_questions, found.n_turns, found.n_adapters) == (2, 2, 2)
+    assert found.fair_base is None
+    lengths = found.answer_tokens
+    assert lengths.base.value == (15 + 30) / 2
+    assert lengths.tuned.value == ((1 + 3 + 5 + 7) / 4 + 8) / 2
+    assert lengths.difference.value == (4 - 15 + 8 - 30) / 2
+    assert found.stopped.tuned.value == (3 / 4 + 1) / 2
+    assert (lengths.difference.n_scored, lengths.difference.n_unscored) == (2, 0)
+    assert "between adapters" in lengths.difference.method
+    assert "between adapters" not in lengths.base.method
+
+
+def test_fair_base_is_compared_on_its_own_and_a_stop_string_counts_as_stopping() -> None:
+    prompts = [prompt("q1"), prompt("q2")]
+    answers = [
+        a
+        for q in ("q1", "q2")
+        for a in (
+            answer(q, BASE, Stop.LENGTH, 10),
+            answer(q, FAIR, Stop.STOP_STRING if q == "q1" else Stop.LENGTH, 4),
+            answer(q, TUNED, Stop.EOS, 3),
+        )
+    ]
+    found = benchmark_result(
+        prompts, answers, [near("q1", FAIR, 0.5), near("q1", TUNED, 0.75)], [], [], judge=None,
+        level=0.95,
+    )  # fmt: skip
+    assert (found.stopped.base.value, found.stopped.tuned.value) == (0.0, 1.0)
+    assert found.fair_base is not None
+    assert found.fair_base.stopped.base.value == 0.5
+    assert found.fair_base.answer_tokens.difference.value == -1.0
+    assert found.fair_base.chrf is not None
+    assert (found.fair_base.chrf.difference.value, found.fair_base.chrf.base.n_unscored) == (
+        0.25,
+        1,
+    )
+    # Base has no row of similarity: nothing of another arm stands in for it.
+    assert found.chrf is not None
+    assert found.chrf.difference.value is None
+
+
+def test_heldout_loss_of_several_adapters() -> None:
+    rows = [
+        loss("a", BASE, 20, 10), loss("b", BASE, 60, 30),
+        loss("a", TUNED, 10, 10), loss("b", TUNED, 30, 30),
+        loss("a", TUNED, 12, 10).model_copy(update={"adapter": 2}),
+        loss("b", TUNED, 48, 30).model_copy(update={"adapter": 2}),
+    ]  # fmt: skip
+    found = heldout_loss(rows, level=0.95)
+    assert found.base.value == 2.0
+    assert found.tuned.value == pytest.approx((11 + 39) / 40)
+    assert found.by_adapter["1"].tuned.value == 1.0
+    assert found.by_adapter["2"].tuned.value == 1.5
+    assert found.by_adapter["2"].base == found.by_adapter["1"].base
+    assert "between adapters" in found.difference.method
+    assert heldout_loss(rows[:4], level=0.95).by_adapter == {}
+
+
+def test_pairs_of_one_question_are_one_observation() -> None:
+    prompts = [
+        prompt(q, turn=t, category=c)
+        for q, c in (("q1", "math"), ("q2", "writing"), ("q3", "math"))
+        for t in (1, 2)
+    ]  # fmt: skip
+    preferences = [
+        preference("q1", 1.0, agree=True), preference("q1", 0.5, agree=False, turn=2),
+        preference("q1", 1.0, agree=True, adapter=2),
+        preference("q1", 0.0, agree=True, turn=2, adapter=2),
+        preference("q2", 0.5, agree=False), preference("q2", None, turn=2),
+        preference("q2", None, adapter=2), preference("q2", 0.5, agree=True, turn=2, adapter=2),
+        *(preference("q3", None, turn=t, adapter=a) for t in (1, 2) for a in (1, 2)),
+        preference("q1", 0.0, agree=True, opponent=FAIR),
+    ]  # fmt: skip
+    judgments = [
+        judgment("q1", BASE, "B"),
+        judgment("q1", FAIR, "A").model_copy(update={"opponent": FAIR}),
+    ]
+    found = benchmark_result(
+        prompts, [], [], judgments, preferences, judge=Judge(model="j"), level=0.95
+    )
+    assert found.pairwise is not None
+    result = found.pairwise
+    assert (result.opponent, list(found.others)) == (BASE, ["fair-base"])
+    assert result.win_rate.value == pytest.approx((2.5 / 4 + 0.5) / 2)
+    assert (result.win_rate.n_scored, result.win_rate.n_unscored) == (2, 1)
+    assert result.questions == Tally(wins=1, losses=0, ties=1, unscored=1)
+    assert result.pairs == Tally(wins=2, losses=1, ties=3, unscored=6)
+    assert result.n_judgments == 1
+    assert result.order_agreement.value == pytest.approx(4 / 6)
+    assert result.order_agreement.n_scored == 2
+    assert {name: e.value for name, e in result.by_turn.items()} == {"1": 0.75, "2": 0.375}
+    assert {name: e.value for name, e in result.by_adapter.items()} == {
+        "1": pytest.approx((0.75 + 0.5) / 2),
+        "2": pytest.approx((0.5 + 0.5) / 2),
+    }
+    assert {name: (e.value, e.n_unscored) for name, e in result.by_category.items()} == {
+        "math": (0.625, 1),
+        "writing": (0.5, 0),
+    }
+    assert found.others["fair-base"].win_rate.value == 0.0
+    assert found.others["fair-base"].n_judgments == 1

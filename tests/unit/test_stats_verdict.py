@@ -8,14 +8,18 @@ import pytest
 
 from tuneproof.recipe import VerdictRule
 from tuneproof.records import (
+    Arm,
     ArmPair,
     BenchmarkResult,
     Estimate,
     HeldoutLoss,
     Outcome,
     PairwiseResult,
+    Tally,
 )
 from tuneproof.stats.verdict import decide
+
+NONE = Tally(wins=0, losses=0, ties=0, unscored=0)
 
 
 def estimate(
@@ -40,21 +44,28 @@ def benchmark(
     win_rate: Estimate | None = None,
     agreement: float | None = 0.9,
     orders: int = 2,
+    opponent: Arm = Arm.BASE,
+    pairs: Tally | None = None,
+    others: dict[str, PairwiseResult] | None = None,
 ) -> BenchmarkResult:
     some = pair(estimate(0.0, -1.0, 1.0))
     return BenchmarkResult(
         n_questions=128,
+        n_turns=1,
+        n_adapters=1,
         stopped=some,
         answer_tokens=some,
         chrf=pair(chrf) if chrf else None,
         exact_match=pair(exact) if exact else None,
         pairwise=PairwiseResult(
-            judge="judge-1", orders=orders, win_rate=win_rate, n_wins=0, n_losses=0, n_ties=0,
-            n_judgments=0, n_unparsed=0, order_agreement=estimate(agreement, None, None),
+            judge="judge-1", protocol="p", opponent=opponent, orders=orders, win_rate=win_rate,
+            questions=NONE, pairs=pairs or NONE, n_judgments=0, n_unparsed=0,
+            order_agreement=estimate(agreement, None, None),
             first_preferred=estimate(0.5, 0.4, 0.6),
         )
         if win_rate
         else None,
+        others=others or {},
     )  # fmt: skip
 
 
@@ -307,3 +318,76 @@ def test_another_level_is_named_and_must_be_the_rules() -> None:
     assert "90 % interval" in found.sentence
     with pytest.raises(AssertionError):
         decide(VerdictRule(metric="exact_match"), None, {"b": benchmark(exact=at_90)})
+
+
+# --- benchmarks and opponents ----------------------------------------------------------------
+
+
+def two_opponents() -> BenchmarkResult:
+    fair = benchmark(win_rate=estimate(0.45, 0.4, 0.49), opponent=Arm.FAIR_BASE).pairwise
+    assert fair is not None
+    return benchmark(win_rate=estimate(0.83, 0.783, 0.868), others={"fair-base": fair})
+
+
+def test_the_rule_names_the_opponent() -> None:
+    results = {"alpaca_eval": two_opponents()}
+    first = decide(VerdictRule(metric="win_rate"), None, results)
+    assert (first.outcome, first.against) == (Outcome.BETTER, Arm.BASE)
+    assert (
+        "Against the base model at its best (fair-base) the rate is 45.0 % (95 % interval 40.0 to "
+        "49.0 %)." in first.reasons
+    )
+    fair = decide(VerdictRule(metric="win_rate", against="fair-base"), None, results)
+    assert (fair.outcome, fair.against, fair.benchmark) == (
+        Outcome.WORSE,
+        Arm.FAIR_BASE,
+        "alpaca_eval",
+    )
+    assert "preferred the tuned model's answers to those of fair-base at a rate of 45.0 %" in (
+        fair.sentence
+    )
+    assert (
+        "Against the base model, asked like the tuned one, the rate is 83.0 % (95 % interval 78.3 "
+        "to 86.8 %)." in fair.reasons
+    )
+
+
+def test_the_rule_names_the_benchmark() -> None:
+    results = {
+        "heldout": benchmark(win_rate=estimate(0.3, 0.2, 0.4)),
+        "alpaca_eval": two_opponents(),
+        "mt_bench": benchmark(win_rate=estimate(0.5, 0.4, 0.6)),
+    }
+    found = decide(VerdictRule(metric="win_rate", benchmark="alpaca_eval"), None, results)
+    assert (found.outcome, found.benchmark) == (Outcome.BETTER, "alpaca_eval")
+    assert "on 128 questions of alpaca_eval." in found.sentence
+    assert not any("the first" in reason for reason in found.reasons)
+    # An opponent alone takes the first benchmark that has it.
+    fair = decide(VerdictRule(metric="win_rate", against="fair-base"), None, results)
+    assert (fair.benchmark, fair.against) == ("alpaca_eval", Arm.FAIR_BASE)
+    none = decide(
+        VerdictRule(metric="win_rate", benchmark="mt_bench", against="fair-base"), None, results
+    )
+    assert "was not measured" in none.sentence
+    assert (none.benchmark, none.against) == (None, None)
+
+
+def test_unscored_pairs_cannot_hide_in_scored_questions() -> None:
+    """Every question has a value from one turn or the other, and a tenth of the pairs has none."""
+    pairs = Tally(wins=200, losses=30, ties=0, unscored=26)
+    result = benchmark(win_rate=estimate(0.87, 0.8, 0.94), pairs=pairs)
+    found = decide(VerdictRule(metric="win_rate"), None, {"mt_bench": result})
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert "26 of 256 pairs of answers are unscored (10.2 %)" in found.sentence
+    allowed = decide(VerdictRule(metric="win_rate", max_unscored=0.11), None, {"mt_bench": result})
+    assert allowed.outcome is Outcome.BETTER
+
+
+def test_several_seeds_are_a_caveat_of_their_own() -> None:
+    found = decide(
+        VerdictRule(metric="exact_match"),
+        None,
+        {"heldout": benchmark(exact=estimate(0.4, 0.3, 0.5))},
+        seeds=3,
+    )
+    assert any("3 training seeds were run" in reason for reason in found.reasons)

@@ -1,21 +1,22 @@
-"""Which questions are asked, and the batch plan. Pure: records in, records out."""
+"""What is asked: of each question and turn one prompt. Pure: records in, records out.
+
+How an arm is asked (which text its prompt is) stands in ``asking``; in which batches, in ``plan``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuneproof.data.encode import encode_prompts
-from tuneproof.records import Arm, Example, Prompt
-from tuneproof.workspace import digest_value
+from tuneproof.records import Example, Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedTokenizerBase
 
+    from tuneproof.data.questions import Question
     from tuneproof.data.templates import Template
-    from tuneproof.recipe import Generate
 
 
 def heldout_prompts(
@@ -38,73 +39,26 @@ def heldout_prompts(
     ]
 
 
-PROMPT_BATCH_TOKENS = 2048
-"""Padded prompt tokens that are read at once; 8,800 of them took 2.2 GB on a CPU with SmolLM2."""
+def benchmark_prompts(
+    tokenizer: PreTrainedTokenizerBase, template: Template, questions: Sequence[Question]
+) -> list[Prompt]:
+    """The turns of a benchmark's questions, each question's one after another.
 
-
-def chunk_by_tokens(
-    rows: Sequence[Sequence[int]], budget: int, *, most: int | None = None
-) -> list[list[int]]:
-    """Indices of rows in batches of like length, longest first, within ``budget`` padded tokens.
-
-    A row that is longer than the budget is a batch of its own. ``most`` limits the rows of a batch.
+    They have no context and no reference; a later turn has no token ids yet.
     """
-    chunks: list[list[int]] = []
-    for i in sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i)):
-        # Rows come longest first, so a chunk's first row is its width.
-        if (
-            chunks
-            and len(rows[chunks[-1][0]]) * (len(chunks[-1]) + 1) <= budget
-            and (most is None or len(chunks[-1]) < most)
-        ):
-            chunks[-1].append(i)
-        else:
-            chunks.append([i])
-    return chunks
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Prompts answered together by one arm. ``keys`` name the answers; ``seed`` the sampling."""
-
-    arm: Arm
-    prompts: tuple[Prompt, ...]
-    keys: tuple[str, ...]
-    seed: int
-
-
-def plan_batches(
-    prompts: Sequence[Prompt], generate: Generate, *, weights: dict[Arm, str], seed: int
-) -> list[Batch]:
-    """Batches of prompts of like length, longest first, base before tuned.
-
-    A batch has at most ``generate.batch_size`` prompts and ``PROMPT_BATCH_TOKENS`` padded tokens.
-
-    The plan depends on the arguments alone. Where arithmetic is not associative (bfloat16) the
-    composition of a batch is part of the result, so an answer's key covers the whole batch: a
-    killed run answers the same batches again and gets the same bytes.
-
-    Args:
-        weights: for each arm, what identifies the weights that answer.
-    """
-    ordered = sorted(prompts, key=lambda p: (p.benchmark, p.question_id))
-    rows = [p.token_ids for p in ordered]
-    chunks = [
-        tuple(ordered[i] for i in chunk)
-        for chunk in chunk_by_tokens(rows, PROMPT_BATCH_TOKENS, most=generate.batch_size)
+    firsts = encode_prompts(tokenizer, template, [(q.turns[0], "") for q in questions])
+    return [
+        Prompt(
+            question_id=question.id,
+            benchmark=question.benchmark,
+            category=question.category,
+            turn=turn,
+            instruction=instruction,
+            context="",
+            token_ids=tuple(first) if turn == 1 else None,
+            reference=None,
+            checkable=False,
+        )
+        for question, first in zip(questions, firsts, strict=True)
+        for turn, instruction in enumerate(question.turns, start=1)
     ]
-    batches = []
-    for arm in (Arm.BASE, Arm.TUNED):
-        for chunk in chunks:
-            whole = digest_value(
-                {
-                    "weights": weights[arm],
-                    "prompts": [p.token_ids for p in chunk],
-                    "settings": generate.model_dump(mode="json"),
-                    "seed": seed,
-                }
-            )
-            keys = tuple(digest_value([whole, p.benchmark, p.question_id]) for p in chunk)
-            # 63 bits of the digest: named by everything that the batch is.
-            batches.append(Batch(arm=arm, prompts=chunk, keys=keys, seed=int(whole[:16], 16) >> 1))
-    return batches

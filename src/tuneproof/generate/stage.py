@@ -1,7 +1,8 @@
-"""The generate stage: held-out loss and answers of both arms, written as they come.
+"""The generate stage: held-out loss and answers of all arms, written as they come.
 
-Both journals are keyed by everything that a result depends on, so a killed run goes on with the
-next batch, and a changed recipe never finds another recipe's answers.
+Files out: ``prompts.jsonl``, ``answers.jsonl``, ``heldout_loss.jsonl``, and two journals. Those are
+keyed by everything that a result depends on, so a killed run goes on with the next batch, and a
+changed recipe never finds another recipe's answers.
 """
 
 from __future__ import annotations
@@ -9,22 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tuneproof.data.encode import encode_rows, response_ends
+from tuneproof.data.questions import selected_questions
 from tuneproof.data.templates import parse_template
-from tuneproof.generate.prompts import chunk_by_tokens, heldout_prompts, plan_batches
+from tuneproof.generate.answers import Interview, answer_all
+from tuneproof.generate.asking import TemplateAsking, fair_asking
+from tuneproof.generate.losses import measure_losses
+from tuneproof.generate.plan import BASE, FAIR_BASE, Respondent
+from tuneproof.generate.prompts import benchmark_prompts, heldout_prompts
 from tuneproof.progress import hush_transformers
-from tuneproof.records import (
-    Answer,
-    Arm,
-    Example,
-    PreparedRow,
-    Prompt,
-    SequenceLoss,
-    Split,
-    Stop,
-)
-from tuneproof.train.memory import return_freed_memory, trim_heap
-from tuneproof.workspace import Journal, digest_value, read_records, write_records
+from tuneproof.recipe import Heldout
+from tuneproof.records import Arm, Example, PreparedRow, Prompt, Split, Stop
+from tuneproof.train.memory import return_freed_memory
+from tuneproof.workspace import read_records, write_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,15 +29,17 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from tuneproof.data.encode import EncodedRow
     from tuneproof.data.templates import Template
-    from tuneproof.generate.transformers_backend import TransformersBackend
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Recipe
 
 
-LOSS_BATCH_TOKENS = 1024
-"""Padded tokens of a batch of held-out rows: enough to fill a CPU, little enough for its memory."""
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """One trained adapter: its folder, and what identifies base and adapter together."""
+
+    folder: Path
+    weights: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,55 +55,93 @@ def generate_answers(
     recipe: Recipe,
     *,
     prepare_dir: Path,
-    adapter: Path,
-    weights: dict[Arm, str],
+    base_weights: str,
+    adapters: Sequence[Adapter],
     out: Path,
     reporter: Reporter,
 ) -> Generated:
-    """Ask both arms every question, and measure both on the references.
+    """Ask every arm its questions, and measure base and tuned on the references.
+
+    Base and each adapter answer all questions; fair-base those of the benchmarks that name it as
+    an opponent.
 
     Args:
-        weights: for each arm, what identifies the weights that answer; part of every key.
+        base_weights: what identifies the base model's weights; part of its answers' keys.
+        adapters: the trained adapters, in the order of their numbers.
+
+    Raises:
+        ModelError: the model, its tokenizer or an adapter cannot be loaded.
+        AssetError: a benchmark's questions cannot be had.
     """
 
-    from tuneproof.generate.transformers_backend import TransformersBackend
-    from tuneproof.train.model import load_adapter, load_model, load_tokenizer
+    from tuneproof.generate.transformers_backend import TransformersBackend, load_adapters
+    from tuneproof.train.model import load_model, load_tokenizer
 
     hush_transformers()
     return_freed_memory()  # what training left, if it ran in this process
     tokenizer = load_tokenizer(recipe.model, reporter)
     template = parse_template(recipe.data.template)
     examples = heldout_examples(recipe, prepare_dir)
-    prompts = heldout_prompts(tokenizer, template, examples)
-    backend = TransformersBackend(
-        load_adapter(load_model(recipe.model, reporter), adapter), tokenizer
-    )
+    prompts = all_prompts(recipe, tokenizer, template, examples)
+    model = load_adapters(load_model(recipe.model, reporter), [a.folder for a in adapters])
+    backend = TransformersBackend(model, tokenizer)
     write_records(out / "prompts.jsonl", prompts)
-    losses, losses_resumed, too_long = _losses(
-        backend, tokenizer, template, examples, weights=weights, out=out, reporter=reporter
+
+    tuned = {Respondent(Arm.TUNED, n): a.weights for n, a in enumerate(adapters, start=1)}
+    losses = measure_losses(
+        backend,
+        tokenizer,
+        template,
+        examples,
+        weights={BASE: base_weights, **tuned},
+        journal_file=out / "losses.journal.jsonl",
+        reporter=reporter,
     )
-    write_records(out / "heldout_loss.jsonl", losses)
+    write_records(out / "heldout_loss.jsonl", losses.rows)
     return_freed_memory()
-    answers, answers_resumed = _answers(
-        backend, prompts, recipe, weights=weights, out=out, reporter=reporter
+
+    ours, fair = TemplateAsking(tokenizer, template), fair_asking(tokenizer, template)
+    faced = {e.benchmark for e in recipe.evaluate if FAIR_BASE.arm in e.against}
+    to_fair = tuple(p for p in prompts if p.benchmark in faced)
+    interviews = [
+        Interview(who=BASE, asking=ours, prompts=tuple(prompts), weights=base_weights),
+        *(
+            [Interview(who=FAIR_BASE, asking=fair, prompts=to_fair, weights=base_weights)]
+            if to_fair
+            else []
+        ),
+        *(
+            Interview(who=who, asking=ours, prompts=tuple(prompts), weights=weights)
+            for who, weights in tuned.items()
+        ),
+    ]
+    answers = answer_all(
+        backend,
+        interviews,
+        recipe.generate,
+        seed=recipe.seed,
+        journal_file=out / "answers.journal.jsonl",
+        reporter=reporter,
     )
-    write_records(out / "answers.jsonl", answers)
+    write_records(out / "answers.jsonl", answers.rows)
     return Generated(
         outputs=[out / f"{n}.jsonl" for n in ("prompts", "answers", "heldout_loss")],
-        resumed=losses_resumed + answers_resumed,
+        resumed=losses.resumed + answers.resumed,
         facts={
-            "questions": len(prompts),
-            "answers": len(answers),
-            "answer_tokens": sum(a.n_tokens for a in answers),
-            "errors": sum(a.stop is Stop.ERROR for a in answers),
-            "rows beyond the context": too_long,
+            "questions": len({p.question_id for p in prompts}),
+            "adapters": len(adapters),
+            "fair-base asked with": fair.name if to_fair else None,
+            "answers": len(answers.rows),
+            "answer_tokens": sum(a.n_tokens for a in answers.rows),
+            "errors": sum(a.stop is Stop.ERROR for a in answers.rows),
+            "rows beyond the context": losses.too_long,
         },
     )
 
 
 def heldout_examples(recipe: Recipe, prepare_dir: Path) -> list[Example]:
     """The first ``questions`` examples of the test split, which is shuffled: a random sample."""
-    heldout = next((e for e in recipe.evaluate if e.benchmark == "heldout"), None)
+    heldout = next((e for e in recipe.evaluate if isinstance(e, Heldout)), None)
     if heldout is None:
         return []
     sidecar = read_records(prepare_dir / "examples.jsonl", PreparedRow)
@@ -112,94 +149,18 @@ def heldout_examples(recipe: Recipe, prepare_dir: Path) -> list[Example]:
     return test[: heldout.questions]
 
 
-def _losses(
-    backend: TransformersBackend,
+def all_prompts(
+    recipe: Recipe,
     tokenizer: PreTrainedTokenizerBase,
     template: Template,
-    examples: list[Example],
-    *,
-    weights: dict[Arm, str],
-    out: Path,
-    reporter: Reporter,
-) -> tuple[list[SequenceLoss], int, int]:
-    """The losses of all rows that fit the model's context; how many were there already; how many
-    rows do not fit."""
-    rows = encode_rows(
-        tokenizer, template, examples, max_length=None, append_eos=True, loss_on="response"
-    )
-    limit = backend.context_length
-    within = [i for i, r in enumerate(rows) if limit is None or len(r.token_ids) <= limit]
-    too_long = len(rows) - len(within)
-    examples, rows = [examples[i] for i in within], [rows[i] for i in within]
-    ends = response_ends(tokenizer, template, examples, rows)
-    batches = chunk_by_tokens([row.token_ids for row in rows], LOSS_BATCH_TOKENS)
-    keys = {}
-    for arm in Arm:
-        for batch in batches:
-            measured = [(rows[i].token_ids, rows[i].n_prompt, ends[i]) for i in batch]
-            whole = digest_value([weights[arm], measured])
-            keys.update({(arm, i): digest_value([whole, examples[i].id]) for i in batch})
-    with Journal(out / "losses.journal.jsonl", SequenceLoss) as journal:
-        resumed = sum(key in journal for key in keys.values())
-        with reporter.task("held-out loss", len(keys), unit="rows", done=resumed) as task:
-            for arm in Arm:
-                for batch in batches:
-                    missing = sum(keys[arm, i] not in journal for i in batch)
-                    if not missing:
-                        continue
-                    nlls = backend.nll([rows[i].token_ids for i in batch], arm)
-                    journal.append(
-                        [
-                            sequence_loss(keys[arm, i], examples[i], arm, rows[i], ends[i], nll)
-                            for i, nll in zip(batch, nlls, strict=True)
-                        ]
-                    )
-                    trim_heap()
-                    task.advance(missing, note=arm)
-        found = [journal.get(keys[arm, i]) for arm in Arm for i in range(len(rows))]
-    return [loss for loss in found if loss is not None], resumed, too_long
-
-
-def sequence_loss(
-    key: str, example: Example, arm: Arm, row: EncodedRow, end: int, nll: Sequence[float]
-) -> SequenceLoss:
-    """One row's loss; ``nll[i]`` is that of the token at position ``i + 1``."""
-    # A prompt without a BOS has no token before its first one to predict it from.
-    start = max(row.n_prompt, 1)
-    return SequenceLoss(
-        key=key,
-        question_id=example.id,
-        arm=arm,
-        category=example.category,
-        response_nll=sum(nll[start - 1 : end - 1]),
-        n_tokens=end - start,
-        eos_nll=nll[-1],
-    )
-
-
-def _answers(
-    backend: TransformersBackend,
-    prompts: list[Prompt],
-    recipe: Recipe,
-    *,
-    weights: dict[Arm, str],
-    out: Path,
-    reporter: Reporter,
-) -> tuple[list[Answer], int]:
-    batches = plan_batches(prompts, recipe.generate, weights=weights, seed=recipe.seed)
-    with Journal(out / "answers.journal.jsonl", Answer) as journal:
-        total = sum(len(b.keys) for b in batches)
-        resumed = sum(key in journal for b in batches for key in b.keys)
-        with reporter.task("answers", total, unit="answers", done=resumed) as task:
-            for batch in batches:
-                missing = sum(key not in journal for key in batch.keys)
-                if missing:
-                    answers = backend.answer(batch, recipe.generate)
-                    journal.append(answers)
-                    trim_heap()
-                    task.advance(missing, note=batch.arm)
-        found = {key: journal.get(key) for b in batches for key in b.keys}
-    by_place = {(a.arm, a.benchmark, a.question_id): a for a in found.values() if a is not None}
-    return [
-        by_place[arm, p.benchmark, p.question_id] for arm in (Arm.BASE, Arm.TUNED) for p in prompts
-    ], resumed
+    examples: Sequence[Example],
+) -> list[Prompt]:
+    """The prompts of all benchmarks, in the recipe's order."""
+    prompts: list[Prompt] = []
+    for evaluation in recipe.evaluate:
+        if isinstance(evaluation, Heldout):
+            prompts += heldout_prompts(tokenizer, template, examples)
+        else:
+            questions = selected_questions(evaluation, seed=recipe.seed)
+            prompts += benchmark_prompts(tokenizer, template, questions)
+    return prompts

@@ -53,20 +53,23 @@ def similarity(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Sim
     An empty answer scores 0 and is not exact.
 
     Returns:
-        A row for each answer whose prompt has a reference, in the order of the prompts, base
-        before tuned. An answer that failed (``stop`` error) has no row: it is unscored, not wrong.
+        A row for each answer whose prompt has a reference, in the order of the prompts, and of the
+        arms, tuned last. An answer that failed (``stop`` error) has no row: it is unscored, not
+        wrong.
     """
     from sacrebleu import sentence_chrf
 
-    by_place = {(a.question_id, a.arm): a for a in answers if a.stop is not Stop.ERROR}
+    by_prompt: dict[tuple[str, int], list[Answer]] = {}
+    for answer in answers:
+        if answer.stop is not Stop.ERROR:
+            by_prompt.setdefault((answer.question_id, answer.turn), []).append(answer)
+    arms = list(Arm)
     rows = []
     for prompt in prompts:
         if prompt.reference is None:
             continue
-        for arm in Arm:
-            answer = by_place.get((prompt.question_id, arm))
-            if answer is None:
-                continue
+        said = by_prompt.get((prompt.question_id, prompt.turn), [])
+        for answer in sorted(said, key=lambda a: (arms.index(a.arm), a.adapter)):
             empty = not answer.text.strip()
             score = sentence_chrf(answer.text, [prompt.reference]).score / 100
             exact = None
@@ -75,7 +78,8 @@ def similarity(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Sim
             rows.append(
                 Similarity(
                     question_id=prompt.question_id,
-                    arm=arm,
+                    arm=answer.arm,
+                    adapter=answer.adapter,
                     category=prompt.category,
                     chrf=min(1.0, max(0.0, score)),
                     exact=exact,

@@ -1,7 +1,8 @@
-"""The questions of the report, each with both answers, its scores and the judge's replies.
+"""The questions of the report, each with its answers, their scores and the judge's replies.
 
-Joins records by question; scores nothing. Which arm a question favours is read off what was scored:
-exact match where the two differ in it, else the judge where all its readable replies agree.
+Joins records by question and turn; scores nothing. Which arm a question favours is read off what
+was scored: exact match where the two differ in it, else the judge where all its readable replies
+agree. That is asked of each opponent and adapter by itself: a *view* of the question.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _STOPS = {
     Stop.EOS: "stopped by itself",
+    Stop.STOP_STRING: "stopped at a stop string",
     Stop.LENGTH: "cut at the token limit",
     Stop.ERROR: "failed",
 }
@@ -26,9 +28,13 @@ _STOPS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One arm's answer to one question; where ``text`` is None, ``problem`` says why."""
+    """One arm's answer at one turn; where ``text`` is None, ``problem`` says why.
+
+    ``adapter`` is 0 where there is only one, and for arms without.
+    """
 
     arm: str
+    adapter: int
     text: str | None
     problem: str
     stop: str
@@ -36,33 +42,77 @@ class Side:
     exact: bool | None
     chrf: str
 
+    @property
+    def name(self) -> str:
+        """What it is called above its answer."""
+        return f"{self.arm}, adapter {self.adapter}" if self.adapter else self.arm
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """One judgment: who was shown first, whom the judge preferred (or why nobody knows)."""
+    """One judgment: who was shown first, whom the judge preferred (or why nobody knows).
+
+    ``against`` is the opponent; ``adapter`` as in ``Side``.
+    """
 
     judge: str
+    against: str
+    adapter: int
     first: str
     says: str
     text: str
 
+    @property
+    def about(self) -> str:
+        """Who was compared, in a few words."""
+        tuned = f"tuned (adapter {self.adapter})" if self.adapter else "tuned"
+        return f"{tuned} against {self.against}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One turn: what was asked, what everyone answered, what the judge said of it."""
+
+    number: int
+    instruction: str
+    context: str
+    reference: str | None
+    sides: tuple[Side, ...]
+    replies: tuple[Reply, ...]
+
+    def side(self, arm: Arm, adapter: int = 0) -> Side:
+        """The answer of an arm (and adapter, where there are several)."""
+        name = arm.value
+        return next(s for s in self.sides if (s.arm, s.adapter) == (name, adapter))
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One opponent and adapter: whether they differ on a question, and whom that favours."""
+
+    against: str
+    adapter: int
+    differs: bool
+    favours: Literal["tuned", "opponent", ""]
+
+    @property
+    def said(self) -> str:
+        """``favours tuned``, ``favours base``, or nothing."""
+        if not self.favours:
+            return ""
+        return f"favours {self.against if self.favours == 'opponent' else 'tuned'}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One question with both answers."""
+    """One question with all that was said to it; ``number`` is its place in the report."""
 
     number: int
     question_id: str
     benchmark: str
     category: str
-    instruction: str
-    context: str
-    reference: str | None
-    base: Side
-    tuned: Side
-    replies: tuple[Reply, ...]
-    differs: bool
-    favours: Literal["tuned", "base", ""]
+    turns: tuple[Turn, ...]
+    views: tuple[View, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +133,21 @@ class Cases:
         """The categories that occur, sorted."""
         return sorted({c.category for c in self.cases if c.category})
 
+    @property
+    def benchmarks(self) -> list[str]:
+        """The benchmarks, in the order of their first questions."""
+        return list(dict.fromkeys(c.benchmark for c in self.cases))
+
+    @property
+    def opponents(self) -> list[str]:
+        """Whom tuned is set against in any case; base first."""
+        return list(dict.fromkeys(v.against for c in self.cases for v in c.views))
+
+    @property
+    def adapters(self) -> list[int]:
+        """The adapters' numbers where there are several; else nothing."""
+        return sorted({v.adapter for c in self.cases for v in c.views} - {0})
+
 
 def build_cases(
     prompts: Sequence[Prompt],
@@ -91,43 +156,95 @@ def build_cases(
     similarities: Sequence[Similarity],
     judgments: Sequence[Judgment],
 ) -> Cases:
-    """Join the records of each prompt."""
-    answer_of = {(a.benchmark, a.question_id, a.arm): a for a in answers}
-    similar_of = {(s.question_id, s.arm): s for s in similarities}
-    judged: dict[tuple[str, str], list[Judgment]] = {}
-    for j in judgments:
-        judged.setdefault((j.benchmark, j.question_id), []).append(j)
-    cases = []
-    for position, prompt in enumerate(prompts, start=1):
-        question = (prompt.benchmark, prompt.question_id)
-        base, tuned = (
-            _side(arm, answer_of.get((*question, arm)), similar_of.get((prompt.question_id, arm)))
-            for arm in (Arm.BASE, Arm.TUNED)
-        )
-        about = sorted(judged.get(question, []), key=lambda j: (j.judge, j.first))
-        differs, favours = _favours(base, tuned, about)
-        cases.append(
-            Case(
-                number=position,
-                question_id=prompt.question_id,
-                benchmark=prompt.benchmark,
-                category=prompt.category or "",
-                instruction=prompt.instruction,
-                context=prompt.context,
-                reference=prompt.reference,
-                base=base,
-                tuned=tuned,
-                replies=tuple(_reply(j) for j in about),
-                differs=differs,
-                favours=favours,
+    """Join the records of each question; its turns follow one another in ``prompts``."""
+    joined = _Joined(answers, similarities, judgments)
+    questions: dict[tuple[str, str], list[Prompt]] = {}
+    for prompt in prompts:
+        questions.setdefault((prompt.benchmark, prompt.question_id), []).append(prompt)
+    known = {(p.question_id, p.turn) for p in prompts}
+    return Cases(
+        cases=tuple(
+            _case(position, turns, joined)
+            for position, turns in enumerate(questions.values(), start=1)
+        ),
+        n_orphans=sum((a.question_id, a.turn) not in known for a in answers),
+    )
+
+
+class _Joined:
+    """Records by the place they belong to."""
+
+    def __init__(
+        self,
+        answers: Sequence[Answer],
+        similarities: Sequence[Similarity],
+        judgments: Sequence[Judgment],
+    ) -> None:
+        self.answers = {(a.question_id, a.turn, a.arm, a.adapter): a for a in answers}
+        self.similarities = {(s.question_id, s.arm, s.adapter): s for s in similarities}
+        self.judgments: dict[tuple[str, int], list[Judgment]] = {}
+        for j in judgments:
+            self.judgments.setdefault((j.question_id, j.turn), []).append(j)
+        self.adapters = sorted({a.adapter for a in answers if a.arm is Arm.TUNED} or {1})
+        self.fair = {a.question_id for a in answers if a.arm is Arm.FAIR_BASE}
+
+    def shown_as(self, adapter: int) -> int:
+        """The adapter's number, or 0 where it is the only one."""
+        return adapter if len(self.adapters) > 1 else 0
+
+
+def _case(position: int, prompts: Sequence[Prompt], joined: _Joined) -> Case:
+    first = prompts[0]
+    opponents = [Arm.BASE, *([Arm.FAIR_BASE] if first.question_id in joined.fair else [])]
+    turns = tuple(_turn(prompt, opponents, joined) for prompt in prompts)
+    judged = [j for p in prompts for j in joined.judgments.get((p.question_id, p.turn), [])]
+    return Case(
+        number=position,
+        question_id=first.question_id,
+        benchmark=first.benchmark,
+        category=first.category or "",
+        turns=turns,
+        views=tuple(
+            _view(
+                opponent,
+                joined.shown_as(adapter),
+                turns,
+                [j for j in judged if j.opponent is opponent and j.adapter == adapter],
             )
-        )
-    known = {(p.benchmark, p.question_id) for p in prompts}
-    orphans = sum((a.benchmark, a.question_id) not in known for a in answers)
-    return Cases(cases=tuple(cases), n_orphans=orphans)
+            for opponent in opponents
+            for adapter in joined.adapters
+        ),
+    )
 
 
-def _side(arm: Arm, answer: Answer | None, similarity: Similarity | None) -> Side:
+def _turn(prompt: Prompt, opponents: Sequence[Arm], joined: _Joined) -> Turn:
+    who = [*((arm, 1) for arm in opponents), *((Arm.TUNED, n) for n in joined.adapters)]
+    arms = list(Arm)
+    about = sorted(
+        joined.judgments.get((prompt.question_id, prompt.turn), []),
+        key=lambda j: (arms.index(j.opponent), j.adapter, j.judge, arms.index(j.first)),
+    )
+    return Turn(
+        number=prompt.turn,
+        instruction=prompt.instruction,
+        context=prompt.context,
+        reference=prompt.reference,
+        sides=tuple(
+            _side(
+                arm,
+                joined.shown_as(adapter) if arm is Arm.TUNED else 0,
+                joined.answers.get((prompt.question_id, prompt.turn, arm, adapter)),
+                joined.similarities.get((prompt.question_id, arm, adapter))
+                if prompt.reference is not None
+                else None,
+            )
+            for arm, adapter in who
+        ),
+        replies=tuple(_reply(j, joined.shown_as(j.adapter)) for j in about),
+    )
+
+
+def _side(arm: Arm, adapter: int, answer: Answer | None, similarity: Similarity | None) -> Side:
     failed = answer is not None and answer.stop is Stop.ERROR
     problem = ""
     if answer is None:
@@ -136,6 +253,7 @@ def _side(arm: Arm, answer: Answer | None, similarity: Similarity | None) -> Sid
         problem = f"failed: {answer.error or 'no reason was recorded'}"
     return Side(
         arm=arm.value,
+        adapter=adapter,
         text=None if answer is None or failed else answer.text,
         problem=problem,
         stop=_STOPS[answer.stop] if answer else "",
@@ -154,10 +272,10 @@ def _preferred(judgment: Judgment) -> Arm | Literal["tie"] | None:
         return judgment.prefers
     if judgment.prefers == "A":
         return judgment.first
-    return Arm.TUNED if judgment.first is Arm.BASE else Arm.BASE
+    return judgment.opponent if judgment.first is Arm.TUNED else Arm.TUNED
 
 
-def _reply(judgment: Judgment) -> Reply:
+def _reply(judgment: Judgment, adapter: int) -> Reply:
     preferred = _preferred(judgment)
     if preferred is None:
         says = f"unparsed: {judgment.unparsed}"
@@ -165,18 +283,30 @@ def _reply(judgment: Judgment) -> Reply:
         says = f"prefers {preferred.value}"
     else:
         says = "tie"
-    return Reply(judge=judgment.judge, first=judgment.first.value, says=says, text=judgment.reply)
+    return Reply(
+        judge=judgment.judge,
+        against=judgment.opponent.value,
+        adapter=adapter,
+        first=judgment.first.value,
+        says=says,
+        text=judgment.reply,
+    )
 
 
-def _favours(
-    base: Side, tuned: Side, judgments: Sequence[Judgment]
-) -> tuple[bool, Literal["tuned", "base", ""]]:
+def _view(
+    opponent: Arm, adapter: int, turns: Sequence[Turn], judgments: Sequence[Judgment]
+) -> View:
     """Whether the two differ in exact match or a judge's preference, and whom that favours."""
-    if base.exact is not None and tuned.exact is not None and base.exact != tuned.exact:
-        return True, "tuned" if tuned.exact else "base"
+
+    def found(differs: bool, favours: Literal["tuned", "opponent", ""]) -> View:
+        return View(against=opponent.value, adapter=adapter, differs=differs, favours=favours)
+
+    ours, theirs = turns[0].side(Arm.TUNED, adapter).exact, turns[0].side(opponent).exact
+    if ours is not None and theirs is not None and ours != theirs:
+        return found(True, "tuned" if ours else "opponent")
     said = {_preferred(j) for j in judgments} - {None}
     if said == {Arm.TUNED}:
-        return True, "tuned"
-    if said == {Arm.BASE}:
-        return True, "base"
-    return bool(said - {"tie"}), ""
+        return found(True, "tuned")
+    if said == {opponent}:
+        return found(True, "opponent")
+    return found(bool(said - {"tie"}), "")

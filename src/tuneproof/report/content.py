@@ -1,8 +1,9 @@
 """What the report says, before it is HTML or Markdown: which measures, in which words and units.
 
 Both outputs say the same because both are made from here. Records come in finished; this module
-chooses labels, units and order; it escapes nothing. Questions with their answers are in ``cases``,
-and how the numbers came about is in ``provenance``.
+chooses labels, units and order; it escapes nothing. What a judge preferred is in ``pairwise``, what
+the measures mean in ``meanings``, questions with their answers in ``cases``, and how the numbers
+came about in ``provenance``.
 """
 
 from __future__ import annotations
@@ -10,19 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tuneproof.records import Arm
 from tuneproof.report.numbers import Shown, count, parts
+from tuneproof.report.pairwise import Pairwise, opponent_name, pairwise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tuneproof.recipe import Recipe, VerdictRule
-    from tuneproof.records import (
-        ArmPair,
-        BenchmarkResult,
-        Estimate,
-        PairwiseResult,
-        Results,
-    )
+    from tuneproof.recipe import VerdictRule
+    from tuneproof.records import ArmPair, BenchmarkResult, Measures, PairwiseResult, Results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +43,11 @@ TOKENS = Kind(label="Answer length", unit="tokens", better="", digits=1)
 WIN_RATE = Kind(
     label="Pairwise win rate", unit="ties count half", better="higher", percent=True, null=0.5
 )
+TITLES = {
+    "heldout": "Answers to held-out questions",
+    "alpaca_eval": "AlpacaEval 2",
+    "mt_bench": "MT-Bench",
+}
 METRICS = {
     "heldout_loss": HELDOUT_LOSS,
     "exact_match": EXACT_MATCH,
@@ -74,29 +76,14 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairwise:
-    """What a judge preferred, in counts and estimates."""
-
-    judge: str
-    orders: str
-    wins: str
-    losses: str
-    ties: str
-    judgments: str
-    unparsed: str
-    win_rate: Shown
-    order_agreement: Shown
-    first_preferred: Shown
-
-
-@dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """One benchmark's table."""
+    """One benchmark's tables. ``fair_measures`` is empty where fair-base was not asked."""
 
     title: str
-    n_questions: str
+    asked: str
     measures: tuple[Measure, ...]
-    pairwise: Pairwise | None
+    fair_measures: tuple[Measure, ...]
+    pairwise: tuple[Pairwise, ...]
 
 
 def measure(kind: Kind, pair: ArmPair | None) -> Measure:
@@ -116,30 +103,38 @@ def verdict_figure(results: Results) -> Figure:
     verdict = results.verdict
     kind = METRICS.get(verdict.metric, Kind(label=verdict.metric, unit="", better="higher"))
     shown = parts(verdict.estimate, percent=kind.percent, signed=not kind.null)
-    return Figure(label=kind.label, shown=shown, explained=_explained(kind))
+    label = kind.label
+    if len(results.benchmarks) > 1 and verdict.benchmark in TITLES and kind is not HELDOUT_LOSS:
+        label = f"{kind.label} ({TITLES[verdict.benchmark]})"
+    return Figure(label=label, shown=shown, explained=_explained(kind, verdict.against))
 
 
 def key_figures(results: Results) -> list[Figure]:
-    """One figure for each headline measure that was taken: differences, and the win rate."""
+    """One figure for each headline measure that was taken: differences, and the win rates."""
     several = len(results.benchmarks) > 1
     pairs: list[tuple[Kind, ArmPair | None]] = []
     rates: list[Figure] = []
     for name, result in results.benchmarks.items():
-        of = f" ({name})" if several else ""
+        of = f" ({TITLES.get(name, name)})" if several else ""
         pairs += [
             (_named(EXACT_MATCH, of), result.exact_match),
             (_named(SIMILARITY, of), result.chrf),
             (_named(STOPPED, of), result.stopped),
         ]
-        if result.pairwise is not None:
-            kind = _named(WIN_RATE, of)
-            shown = parts(result.pairwise.win_rate, percent=True)
-            rates.append(Figure(label=kind.label, shown=shown, explained=_explained(kind)))
+        for found in pairwise_results(result):
+            shown = parts(found.win_rate, percent=True)
+            explained = _explained(WIN_RATE, found.opponent)
+            rates.append(Figure(label=WIN_RATE.label + of, shown=shown, explained=explained))
     return [
         *_differences([(HELDOUT_LOSS, results.heldout_loss)]),
         *rates,
         *_differences(pairs),
     ]
+
+
+def pairwise_results(result: BenchmarkResult) -> list[PairwiseResult]:
+    """Against all opponents, the recipe's first one first."""
+    return [r for r in (result.pairwise, *result.others.values()) if r is not None]
 
 
 def _differences(pairs: Iterable[tuple[Kind, ArmPair | None]]) -> Iterator[Figure]:
@@ -153,9 +148,9 @@ def _named(kind: Kind, suffix: str) -> Kind:
     return replace(kind, label=kind.label + suffix)
 
 
-def _explained(kind: Kind) -> str:
+def _explained(kind: Kind, against: Arm | None = None) -> str:
     if kind.null:
-        return "tuned against base; 50 % is no difference"
+        return f"tuned against {opponent_name(against or Arm.BASE)}; 50 % is no difference"
     # Points already say that a share is meant.
     unit = "" if kind.percent else f"{kind.unit}, "
     return f"{unit}tuned − base; {kind.better} is better"
@@ -168,33 +163,33 @@ def heldout_measures(results: Results) -> list[Measure]:
 
 
 def benchmark(name: str, result: BenchmarkResult) -> Benchmark:
-    """The table of one benchmark."""
+    """The tables of one benchmark."""
+    asked = f"{count(result.n_questions)} questions"
+    if result.n_turns > 1:
+        asked += f" of {result.n_turns} turns"
+    asked += ", each answered by both models"
+    if result.n_adapters > 1:
+        asked += f", and by each of {result.n_adapters} adapters, which are averaged"
     return Benchmark(
-        title="Answers to held-out questions" if name == "heldout" else name,
-        n_questions=count(result.n_questions),
-        measures=(
-            measure(EXACT_MATCH, result.exact_match),
-            measure(SIMILARITY, result.chrf),
-            measure(STOPPED, result.stopped),
-            measure(TOKENS, result.answer_tokens),
-        ),
-        pairwise=_pairwise(result.pairwise) if result.pairwise else None,
+        title=TITLES.get(name, name),
+        asked=asked,
+        measures=_measures(result, referenced=name == "heldout"),
+        fair_measures=_measures(result.fair_base, referenced=name == "heldout")
+        if result.fair_base is not None
+        else (),
+        pairwise=tuple(pairwise(r) for r in pairwise_results(result)),
     )
 
 
-def _pairwise(result: PairwiseResult) -> Pairwise:
-    return Pairwise(
-        judge=result.judge,
-        orders="both orders" if result.orders == 2 else "one order",
-        wins=count(result.n_wins),
-        losses=count(result.n_losses),
-        ties=count(result.n_ties),
-        judgments=count(result.n_judgments),
-        unparsed=count(result.n_unparsed),
-        win_rate=parts(result.win_rate, percent=True),
-        order_agreement=parts(result.order_agreement, percent=True),
-        first_preferred=parts(result.first_preferred, percent=True),
+def _measures(found: Measures, *, referenced: bool) -> tuple[Measure, ...]:
+    """Where there are no references, nobody could have compared with them."""
+    rows = (
+        (EXACT_MATCH, found.exact_match),
+        (SIMILARITY, found.chrf),
+        (STOPPED, found.stopped),
+        (TOKENS, found.answer_tokens),
     )
+    return tuple(measure(kind, pair) for kind, pair in rows if referenced or pair is not None)
 
 
 def rule(verdict: VerdictRule) -> str:
@@ -207,10 +202,13 @@ def rule(verdict: VerdictRule) -> str:
         else (f"{verdict.smallest_effect:g}{unit}")
     )
     against = "one half" if kind.null else "no difference"
+    of = f" of {TITLES[verdict.benchmark]}" if verdict.benchmark and kind.null else ""
+    if kind.null and verdict.against:
+        of += f" against {opponent_name(Arm(verdict.against))}"
     beyond = f"{against} by more than {effect}" if verdict.smallest_effect else against
     return (
         f"Rule, as the recipe states it: better or worse only if the whole "
-        f"{verdict.level * 100:g} % interval of the {kind.label.lower()} lies beyond "
+        f"{verdict.level * 100:g} % interval of the {kind.label.lower()}{of} lies beyond "
         f"{beyond}, with at most {verdict.max_unscored * 100:g} % unscored"
         + (
             f" and the judge's two orders agreeing on at least "
@@ -219,68 +217,3 @@ def rule(verdict: VerdictRule) -> str:
             else "."
         )
     )
-
-
-def meanings(results: Results, recipe: Recipe) -> list[tuple[str, str]]:
-    """(Term, meaning) of every measure that the report shows."""
-    level = f"{results.verdict.estimate.level * 100:g} %"
-    found = list(dict.fromkeys(e.method for e in _estimates(results) if e.method))
-    methods = f" Made by: {'; '.join(found)}." if found else ""
-    told = [
-        (
-            "Interval and n",
-            f"“1.20 (1.10 to 1.30, n = 96)” is a value, its {level} interval (unless another "
-            "level is named) and the number of questions it rests on. The interval covers the "
-            "chance of having drawn these questions and not others of their kind; it does not "
-            "cover another training seed. Unscored questions are counted apart, never as wrong."
-            + methods,
-        ),
-        (
-            HELDOUT_LOSS.label,
-            "How surprised a model is by the reference responses of the test split, as negative "
-            "log likelihood in nats a response token; lower is better. The end-of-sequence token "
-            "after the response is counted apart, because a base model need not know where this "
-            "template ends. Differences are tuned − base on the same questions.",
-        ),
-        (
-            EXACT_MATCH.label,
-            "The share of checkable questions (one right answer) whose answer is that answer.",
-        ),
-        (
-            SIMILARITY.label,
-            "chrF: overlap of character sequences with one reference response, from 0 to 100 %. It "
-            "measures likeness to that reference. A good answer in other words scores low.",
-        ),
-        (
-            STOPPED.label,
-            "The share of answers that ended with the end-of-sequence token and not at the limit "
-            f"of {count(recipe.generate.max_new_tokens)} tokens.",
-        ),
-    ]
-    if any(b.pairwise for b in results.benchmarks.values()):
-        told.append(
-            (
-                WIN_RATE.label,
-                "How often a judge preferred the tuned model's answer to the base model's, a tie "
-                "counted as one half. It is one judge's opinion against this base model: it cannot "
-                "be compared with win rates against other opponents.",
-            )
-        )
-    return told
-
-
-def _estimates(results: Results) -> Iterator[Estimate]:
-    """All estimates of the results, in the order of the report."""
-    yield results.verdict.estimate
-    pairs: list[ArmPair | None] = []
-    if results.heldout_loss is not None:
-        loss = results.heldout_loss
-        pairs += [loss, loss.eos, *loss.by_category.values()]
-    for b in results.benchmarks.values():
-        pairs += [b.exact_match, b.chrf, b.stopped, b.answer_tokens]
-    for pair in pairs:
-        if pair is not None:
-            yield from (pair.base, pair.tuned, pair.difference)
-    for b in results.benchmarks.values():
-        if b.pairwise is not None:
-            yield from (b.pairwise.win_rate, b.pairwise.order_agreement, b.pairwise.first_preferred)

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tuneproof.report import content
+from tuneproof.report.meanings import meanings
 from tuneproof.report.numbers import NOT_MEASURED, Shown, count, duration
 from tuneproof.report.provenance import ledger_rows, package_sets, stage_runs, training_rows
 from tuneproof.report.untrusted import visible
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import Manifest, Results
-    from tuneproof.report.cases import Case, Cases, Side
+    from tuneproof.records import ArmPair, Manifest, Results
+    from tuneproof.report.cases import Case, Cases, Reply, Side
+    from tuneproof.report.pairwise import Pairwise
 
 _N_SAMPLES = 6
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
@@ -66,7 +68,7 @@ def render_markdown(
         *_ran(manifests),
         *_reproduce(results, recipe_text),
         "## What these numbers mean",
-        _list(f"**{term}.** {cell(text)}" for term, text in content.meanings(results, recipe)),
+        _list(f"**{term}.** {cell(text)}" for term, text in meanings(results, recipe)),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -100,7 +102,7 @@ def _verdict(results: Results, recipe: Recipe, findings: Sequence[str]) -> list[
     return blocks
 
 
-def _measure_table(measures: Iterable[content.Measure]) -> str:
+def _measure_table(measures: Iterable[content.Measure], base: str = "Base") -> str:
     rows = []
     for m in measures:
         better = f"; {m.kind.better} is better" if m.kind.better else ""
@@ -109,52 +111,57 @@ def _measure_table(measures: Iterable[content.Measure]) -> str:
         else:
             label = f"{m.kind.label} ({m.kind.unit}{better})"
             rows.append((label, _shown(m.base), _shown(m.tuned), _shown(m.difference)))
-    return _table(("Measure", "Base", "Tuned", "Difference (tuned − base)"), rows)
+    return _table(("Measure", base, "Tuned", f"Difference (tuned − {base.lower()})"), rows)
 
 
 def _measures(results: Results) -> list[str]:
     blocks = ["## What was measured", "### Held-out loss"]
     loss = results.heldout_loss
     blocks.append(_measure_table(content.heldout_measures(results)))
-    if loss is not None and loss.by_category:
-        rows = []
-        for name, pair in loss.by_category.items():
-            m = content.measure(content.HELDOUT_LOSS, pair)
-            rows.append((cell(name), _shown(m.base), _shown(m.tuned), _shown(m.difference)))
-        blocks += [
-            "By category:",
-            _table(("Category", "Base", "Tuned", "Difference (tuned − base)"), rows),
-        ]
+    if loss is not None:
+        blocks += _loss_split("By category:", "Category", loss.by_category)
+        blocks += _loss_split("By adapter:", "Adapter", loss.by_adapter)
     if not results.benchmarks:
         blocks.append(f"Answers: {NOT_MEASURED}.")
     for name, result in results.benchmarks.items():
         shown = content.benchmark(name, result)
         blocks += [
             f"### {cell(shown.title)}",
-            f"{shown.n_questions} questions, each answered by both models.",
+            f"{cell(shown.asked)}.",
             _measure_table(shown.measures),
         ]
-        if shown.pairwise is None:
+        if shown.fair_measures:
+            blocks += [
+                "Against fair-base, the base model at its best:",
+                _measure_table(shown.fair_measures, "Fair-base"),
+            ]
+        if not shown.pairwise:
             blocks.append(f"Pairwise win rate: {NOT_MEASURED} (no judge compared the answers).")
-        else:
-            blocks += _pairwise(shown.pairwise)
+        for found in shown.pairwise:
+            blocks += _pairwise(found)
     return blocks
 
 
-def _pairwise(p: content.Pairwise) -> list[str]:
-    return [
-        f"Judged pairwise by {cell(p.judge)}, {p.orders}:",
-        _table(
-            ("Tuned against base", ""),
-            [
-                ("Pairwise win rate (ties count half)", _shown(p.win_rate)),
-                ("Tuned wins / ties / base wins", f"{p.wins} / {p.ties} / {p.losses}"),
-                ("Judgments, of which unparsed", f"{p.judgments}, {p.unparsed}"),
-                ("Both orders agree", _shown(p.order_agreement)),
-                ("Answer shown first preferred", _shown(p.first_preferred)),
-            ],
-        ),
+def _loss_split(title: str, what: str, pairs: Mapping[str, ArmPair]) -> list[str]:
+    if not pairs:
+        return []
+    rows = []
+    for name, pair in pairs.items():
+        m = content.measure(content.HELDOUT_LOSS, pair)
+        rows.append((cell(name), _shown(m.base), _shown(m.tuned), _shown(m.difference)))
+    return [title, _table((what, "Base", "Tuned", "Difference (tuned − base)"), rows)]
+
+
+def _pairwise(p: Pairwise) -> list[str]:
+    blocks = [
+        f"#### {cell(p.title)}",
+        f"{cell(p.caption)}:",
+        _table(("Measure", ""), [(cell(a), cell(b)) for a, b in p.rows]),
     ]
+    for split in p.splits:
+        rows = [(cell(name), _shown(shown)) for name, shown in split.rows]
+        blocks.append(_table((split.title, "Win rate of tuned"), rows))
+    return blocks
 
 
 def _training(results: Results) -> list[str]:
@@ -162,7 +169,7 @@ def _training(results: Results) -> list[str]:
         "## Training",
         "![Train and validation loss against the optimizer step](loss.svg)",
         "The same figure as [PNG](loss.png), its numbers as [CSV](loss.csv).",
-        _table(("Training", ""), [(a, cell(b)) for a, b in training_rows(results.training)]),
+        _table(("Training", ""), [(a, cell(b)) for a, b in training_rows(results)]),
     ]
 
 
@@ -183,28 +190,44 @@ def _answers(cases: Cases) -> list[str]:
     blocks = ["## Answers side by side", said]
     if cases.n_orphans:
         blocks.append(f"{count(cases.n_orphans)} answers belong to no question and are not shown.")
+    several = len(cases.benchmarks) > 1
+    if cases.adapters:
+        blocks.append(f"Of {len(cases.adapters)} adapters, the answers of the first are shown.")
     for case in sample:
-        blocks += _case(case)
+        blocks += _case(case, benchmark=several)
     return blocks
 
 
-def _case(case: Case) -> list[str]:
+def _case(case: Case, *, benchmark: bool) -> list[str]:
     category = f", {cell(case.category)}" if case.category else ""
-    blocks = [f"### Question {case.number}: {cell(case.question_id)}{category}"]
-    blocks.append(fence(case.instruction))
-    if case.context:
-        blocks += ["Context:", fence(case.context)]
-    if case.reference is not None:
-        blocks += ["Reference:", fence(case.reference)]
-    blocks += [*_side(case.base), *_side(case.tuned)]
-    for reply in case.replies:
-        head = f"Judge {cell(reply.judge)}, {reply.first} shown first: {cell(reply.says)}."
-        blocks += [head, fence(reply.text)]
+    of = f" ({cell(content.TITLES.get(case.benchmark, case.benchmark))})" if benchmark else ""
+    blocks = [f"### Question {case.number}: {cell(case.question_id)}{category}{of}"]
+    for turn in case.turns:
+        if len(case.turns) > 1:
+            blocks.append(f"Turn {turn.number}:")
+        blocks.append(fence(turn.instruction))
+        if turn.context:
+            blocks += ["Context:", fence(turn.context)]
+        if turn.reference is not None:
+            blocks += ["Reference:", fence(turn.reference)]
+        for side in turn.sides:
+            if side.adapter <= 1:
+                blocks += _side(side)
+        for reply in turn.replies:
+            if reply.adapter <= 1:
+                blocks += _reply(reply)
     return blocks
+
+
+def _reply(reply: Reply) -> list[str]:
+    head = (
+        f"Judge {cell(reply.judge)}, {reply.about}, {reply.first} shown first: {cell(reply.says)}."
+    )
+    return [head, fence(reply.text)]
 
 
 def _side(side: Side) -> list[str]:
-    name = side.arm.capitalize()
+    name = side.name.capitalize()
     if side.text is None:
         return [f"**{name}**: {cell(side.problem)}"]
     mark = {True: "exact match", False: "no exact match", None: ""}[side.exact]

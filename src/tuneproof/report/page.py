@@ -13,6 +13,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from tuneproof.report import content, drawing
+from tuneproof.report.meanings import meanings
 from tuneproof.report.numbers import count, duration, size
 from tuneproof.report.provenance import ledger_rows, package_sets, stage_runs, training_rows
 from tuneproof.report.untrusted import visible
@@ -59,18 +60,19 @@ def render_page(
             findings=findings,
             key_figures=content.key_figures(results),
             heldout=content.heldout_measures(results),
-            categories=_categories(results),
+            splits=_splits(results),
             benchmarks=[content.benchmark(name, b) for name, b in results.benchmarks.items()],
             charts=_charts(curve, results.training.best_step),
-            training=training_rows(results.training),
+            training=training_rows(results),
             best_step=results.training.best_step,
             rows=[(split, count(n)) for split, n in results.rows.items()],
             ledger=ledger_rows(results.ledger),
             cases=cases,
+            titles=content.TITLES,
             stages=stage_runs(manifests),
             packages=package_sets(manifests),
             recipe_text=recipe_text.rstrip("\n"),
-            meanings=content.meanings(results, recipe),
+            meanings=meanings(results, recipe),
         )
     )
 
@@ -144,13 +146,23 @@ def _charts(curve: Sequence[LossPoint], best_step: int | None) -> list[drawing.L
     return [chart for chart in charts if chart is not None]
 
 
-def _categories(results: Results) -> list[tuple[str, content.Measure, drawing.ForestRow | None]]:
-    """(Category, its held-out loss, its difference drawn)."""
-    if results.heldout_loss is None or not results.heldout_loss.by_category:
+_Drawn = tuple[str, content.Measure, drawing.ForestRow | None]
+
+
+def _splits(results: Results) -> list[tuple[str, str, list[_Drawn]]]:
+    """The held-out loss of the parts: (title, what a part is, (name, loss, difference drawn))."""
+    if results.heldout_loss is None:
         return []
-    pairs = results.heldout_loss.by_category
-    drawn = drawing.forest([p.difference for p in pairs.values()], width=_FOREST_WIDTH)
-    return [
-        (name, content.measure(content.HELDOUT_LOSS, pair), row)
-        for (name, pair), row in zip(pairs.items(), drawn, strict=True)
-    ]
+    found = []
+    for what, pairs in (
+        ("category", results.heldout_loss.by_category),
+        ("adapter", results.heldout_loss.by_adapter),
+    ):
+        drawn = drawing.forest([p.difference for p in pairs.values()], width=_FOREST_WIDTH)
+        rows = [
+            (name, content.measure(content.HELDOUT_LOSS, pair), row)
+            for (name, pair), row in zip(pairs.items(), drawn, strict=True)
+        ]
+        if rows:
+            found.append((f"Held-out loss by {what}", what.capitalize(), rows))
+    return found

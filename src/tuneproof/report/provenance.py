@@ -13,7 +13,7 @@ from tuneproof.report.numbers import NOT_MEASURED, count, duration, number, shar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tuneproof.records import Ledger, Manifest, TrainingSummary
+    from tuneproof.records import Ledger, Manifest, Results, TrainingSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,12 @@ def ledger_rows(ledger: Ledger) -> list[tuple[str, str]]:
     ]
 
 
-def training_rows(t: TrainingSummary) -> list[tuple[str, str]]:
-    """(What, how much) for every line of the training summary."""
-    best = NOT_MEASURED
-    if t.best_eval_loss is not None:
-        at = f" at step {count(t.best_step)}" if t.best_step is not None else ""
-        best = number(t.best_eval_loss) + at
-    final = NOT_MEASURED if t.final_train_loss is None else number(t.final_train_loss)
+def training_rows(results: Results) -> list[tuple[str, str]]:
+    """(What, how much) for every line of the training summary; of the first adapter's training,
+    with a line for each of the others."""
+    t = results.training
     trainable = share_of(t.trainable_parameters, t.total_parameters)
+    best, final = _best(t), _final(t)
     return [
         ("Optimizer steps", f"{count(t.steps)} ({t.epochs:g} epoch{'' if t.epochs == 1 else 's'})"),
         (
@@ -54,6 +52,11 @@ def training_rows(t: TrainingSummary) -> list[tuple[str, str]]:
             "Rows cut at the length limit",
             f"{count(t.rows_cut)} ({share_of(t.rows_cut, t.rows + t.rows_dropped)})",
         ),
+        *(
+            [("Contexts shortened to fit", count(t.contexts_shortened))]
+            if t.contexts_shortened
+            else []
+        ),
         ("Responses lost to the cut", count(t.responses_lost)),
         ("Rows that teach the end token", f"{count(t.eos_supervised_rows)} of {count(t.rows)}"),
         ("Rows dropped, no token left to learn from", count(t.rows_dropped)),
@@ -63,7 +66,26 @@ def training_rows(t: TrainingSummary) -> list[tuple[str, str]]:
         ("Last train loss", f"{final} (as logged)" if final != NOT_MEASURED else final),
         ("Duration", duration(t.duration_s)),
         ("Precision and device", f"{t.dtype}, {t.device}"),
+        *(
+            (
+                f"Adapter {which} (seed {'not known' if o.seed is None else o.seed})",
+                f"{count(o.steps)} steps, lowest validation loss {_best(o)}, last train loss "
+                f"{_final(o)} (as logged), {duration(o.duration_s)}",
+            )
+            for which, o in enumerate(results.other_trainings, start=2)
+        ),
     ]
+
+
+def _best(t: TrainingSummary) -> str:
+    if t.best_eval_loss is None:
+        return NOT_MEASURED
+    at = f" at step {count(t.best_step)}" if t.best_step is not None else ""
+    return number(t.best_eval_loss) + at
+
+
+def _final(t: TrainingSummary) -> str:
+    return NOT_MEASURED if t.final_train_loss is None else number(t.final_train_loss)
 
 
 def stage_runs(manifests: Mapping[str, Manifest]) -> list[StageRun]:

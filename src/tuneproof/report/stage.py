@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from tuneproof.recipe_file import dump_recipe
 from tuneproof.records import (
     Answer,
+    Arm,
     Judgment,
     Ledger,
     LossPoint,
@@ -58,9 +60,7 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
         level=recipe.verdict.level,
     )
     manifests = {n: m for n in STAGES if (m := run.manifest(n)) is not None}
-    training = TrainingSummary.model_validate_json(
-        (run.stage("train") / "summary.json").read_bytes()
-    )
+    training, *other_trainings = _trainings(manifests["train"], run)
     found = findings(
         recipe, training=training, prompts=prompts, answers=answers, manifests=manifests
     )
@@ -68,10 +68,16 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
     assert ledger is not None, "prepare always writes a ledger"
     results = Results(
         name=recipe.name,
-        verdict=decide(recipe.verdict, summary.heldout_loss, summary.benchmarks),
+        verdict=decide(
+            recipe.verdict,
+            summary.heldout_loss,
+            summary.benchmarks,
+            seeds=1 + len(other_trainings),
+        ),
         heldout_loss=summary.heldout_loss,
         benchmarks=summary.benchmarks,
         training=training,
+        other_trainings=tuple(other_trainings),
         ledger=ledger,
         findings=tuple(found),
         rows={s: int(manifests["prepare"].facts[s] or 0) for s in ("train", "validation", "test")},
@@ -89,6 +95,18 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
         findings=found,
         out=out,
     )
+
+
+_SUMMARY = re.compile(r"train/summary(?:-(\d+))?\.json")
+
+
+def _trainings(train: Manifest, run: RunDir) -> list[TrainingSummary]:
+    """The summaries of all adapters, in the order of their numbers."""
+    found = [(m, f) for f in train.outputs if (m := _SUMMARY.fullmatch(f.path))]
+    return [
+        TrainingSummary.model_validate_json(run.resolve(file.path).read_bytes())
+        for _, file in sorted(found, key=lambda it: int(it[0][1] or 1))
+    ]
 
 
 def findings(
@@ -117,8 +135,8 @@ def findings(
             f"{training.rows_cut:,} training rows were cut at {recipe.train.max_length} tokens; "
             f"{training.responses_lost:,} of them lost their whole response."
         )
-    for arm in ("base", "tuned"):
-        said = [a for a in answers if a.arm == arm]
+    for arm in Arm:
+        said = [a for a in answers if a.arm is arm]
         cut = sum(a.stop is Stop.LENGTH for a in said)
         if said and cut > len(said) / 5:
             found.append(
@@ -130,6 +148,9 @@ def findings(
                     else ""
                 )
             )
+    if any(a.arm is Arm.FAIR_BASE for a in answers):
+        how = manifests["generate"].facts.get("fair-base asked with")
+        found.append(f"Fair-base, the base model at its best, was asked with {how}.")
     failed = sum(a.stop is Stop.ERROR for a in answers)
     if failed:
         found.append(f"{failed} answers failed and are not scored.")

@@ -8,7 +8,8 @@ with the factor C/(C − 1) for C clusters::
 
     SE = √( C/(C − 1) · Σ_c (Σ_{i∈c} u_i)² )
 
-and its interval is value ± t(C − 1) · SE. Which records go in is left to ``summary``.
+and its interval is value ± t(C − 1) · SE. Where several adapters were measured, ``adapters`` says
+what their choice adds to it. Which records go in is left to ``summary``.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from tuneproof.records import ArmPair, Estimate
+from tuneproof.stats.adapters import between_adapters
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+
+    from tuneproof.stats.adapters import BetweenAdapters
 
 Bounds = tuple[float, float]
 
@@ -40,6 +44,7 @@ def mean(
     n_unscored: int = 0,
     bounds: Bounds | None = None,
     unit: str = "",
+    adapters: Sequence[Mapping[str, float]] = (),
 ) -> Estimate:
     """The mean of ``values``, with a clustered interval.
 
@@ -54,6 +59,7 @@ def mean(
         bounds: the smallest and the largest value possible; the interval is cut to them. Without
             spread in the data, they also make an interval possible: see ``_without_spread``.
         unit: the unit of the values.
+        adapters: where ``values`` are averages over adapters, each adapter's value by question.
     """
     assert len(values) == len(clusters), (len(values), len(clusters))
     n = len(values)
@@ -66,6 +72,7 @@ def mean(
         n_unscored=n_unscored,
         bounds=bounds,
         unit=unit,
+        between=_between_means(adapters),
     )
 
 
@@ -102,6 +109,7 @@ def paired(
     level: float,
     bounds: Bounds | None = None,
     unit: str = "",
+    adapters: Sequence[Mapping[str, float]] = (),
 ) -> ArmPair:
     """One measure of both arms on the questions that both have, and the difference tuned − base.
 
@@ -115,17 +123,30 @@ def paired(
         level: the confidence level of the three intervals.
         bounds: the smallest and largest value of the measure.
         unit: the unit of the measure.
+        adapters: where ``tuned`` is an average over adapters, each adapter's value by question.
     """
     shared, n_unscored = _shared(base, tuned, questions)
 
-    def of(values: Sequence[float], limits: Bounds | None) -> Estimate:
-        return mean(values, shared, level=level, n_unscored=n_unscored, bounds=limits, unit=unit)
+    def of(
+        values: Sequence[float], limits: Bounds | None, several: Sequence[Mapping[str, float]] = ()
+    ) -> Estimate:
+        return mean(
+            values,
+            shared,
+            level=level,
+            n_unscored=n_unscored,
+            bounds=limits,
+            unit=unit,
+            adapters=several,
+        )
 
     span = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
+    each = [{q: values[q] for q in shared if q in values} for values in adapters]
+    gains = [{q: v - base[q] for q, v in values.items()} for values in each]
     return ArmPair(
         base=of([base[q] for q in shared], bounds),
-        tuned=of([tuned[q] for q in shared], bounds),
-        difference=of([tuned[q] - base[q] for q in shared], span),
+        tuned=of([tuned[q] for q in shared], bounds, each),
+        difference=of([tuned[q] - base[q] for q in shared], span, gains),
     )
 
 
@@ -136,6 +157,7 @@ def paired_ratio(
     questions: Collection[str],
     level: float,
     unit: str = "",
+    adapters: Sequence[Mapping[str, tuple[float, float]]] = (),
 ) -> ArmPair:
     """``paired`` for a ratio of sums: (numerator, denominator) by question.
 
@@ -150,18 +172,30 @@ def paired_ratio(
     (base_value, base_parts), (tuned_value, tuned_parts) = (
         _ratio_influences(*column) for column in columns
     )
+    # The base arm is the same for all adapters: what they differ by is theirs alone.
+    between = _between_ratios([{q: v[q] for q in shared if q in v} for v in adapters])
 
-    def of(value: float, influences: Sequence[float]) -> Estimate:
+    def of(
+        value: float, influences: Sequence[float], several: BetweenAdapters | None = None
+    ) -> Estimate:
         return _estimate(
-            value, influences, shared, level=level, n_unscored=n_unscored, bounds=None, unit=unit
+            value,
+            influences,
+            shared,
+            level=level,
+            n_unscored=n_unscored,
+            bounds=None,
+            unit=unit,
+            between=several,
         )
 
     return ArmPair(
         base=of(base_value, base_parts),
-        tuned=of(tuned_value, tuned_parts),
+        tuned=of(tuned_value, tuned_parts, between),
         difference=of(
             tuned_value - base_value,
             [t - b for t, b in zip(tuned_parts, base_parts, strict=True)],
+            between,
         ),
     )
 
@@ -191,6 +225,31 @@ def _ratio_influences(
     return value, [(x - value * n) / total for x, n in zip(numerators, denominators, strict=True)]
 
 
+def _between_means(adapters: Sequence[Mapping[str, float]]) -> BetweenAdapters | None:
+    measured = [values for values in adapters if values]
+    centres = [math.fsum(values.values()) / len(values) for values in measured]
+    return between_adapters(
+        centres,
+        [
+            {q: (v - centre) / len(values) for q, v in values.items()}
+            for values, centre in zip(measured, centres, strict=True)
+        ],
+    )
+
+
+def _between_ratios(
+    adapters: Sequence[Mapping[str, tuple[float, float]]],
+) -> BetweenAdapters | None:
+    measured = [v for v in adapters if math.fsum(n for _, n in v.values()) > 0]
+    ratios = [
+        _ratio_influences([x for x, _ in v.values()], [n for _, n in v.values()]) for v in measured
+    ]
+    return between_adapters(
+        [value for value, _ in ratios],
+        [dict(zip(v, parts, strict=True)) for v, (_, parts) in zip(measured, ratios, strict=True)],
+    )
+
+
 def _estimate(
     value: float,
     influences: Sequence[float],
@@ -200,6 +259,7 @@ def _estimate(
     n_unscored: int,
     bounds: Bounds | None,
     unit: str,
+    between: BetweenAdapters | None = None,
 ) -> Estimate:
     """Value and interval from the influences; see the module's docstring."""
     by_cluster: dict[str, list[float]] = {}
@@ -216,14 +276,18 @@ def _estimate(
         squares = math.fsum(math.fsum(part) ** 2 for part in by_cluster.values())
         error = math.sqrt(squares * n_clusters / (n_clusters - 1))
         # What the rounding of a few thousand additions leaves of a spread of nought.
-        flat = error <= 1e-13 * max(1.0, abs(value))
+        flat = error <= 1e-13 * max(1.0, abs(value)) and not (between and between.variance)
         if flat and bounds is not None:
             low, high = _without_spread(value, n_clusters, bounds, level)
             method = "Wilson bound, all questions alike"
         else:
             half = 0.0 if flat else t_quantile((1 + level) / 2, n_clusters - 1) * error
-            low, high = value - half, value + half
             method = f"t({n_clusters - 1}), clustered by question"
+            if between is not None:
+                t = t_quantile((1 + level) / 2, between.n_adapters - 1)
+                half = math.hypot(half, t * math.sqrt(between.variance))
+                method += f", and t({between.n_adapters - 1}) between adapters"
+            low, high = value - half, value + half
         if flat:
             note = "all questions have the same value"
         if bounds is not None:

@@ -1,12 +1,16 @@
 """From the records of a run to its estimates: held-out loss and one result a benchmark.
 
 Pure functions. Which question counts as unscored is decided here, and only by what is missing: a
-question that was asked and has no value on either side. The formulas are those of ``estimates``;
-what the numbers prove is left to ``verdict``.
+question that was asked and has no value on either side. The formulas are those of ``estimates``,
+what a judge preferred is in ``pairwise``, and what the numbers prove is left to ``verdict``.
+
+Turns and adapters of a question are averaged before anything else, over the turns that both arms
+answered: the question is the unit.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,28 +20,27 @@ from tuneproof.records import (
     BenchmarkResult,
     HeldoutLoss,
     Judgment,
-    PairwiseResult,
+    Measures,
     Preference,
     Prompt,
     SequenceLoss,
     Similarity,
     Stop,
 )
-from tuneproof.stats.estimates import SHARE, mean, paired, paired_ratio, unmeasured
+from tuneproof.stats.estimates import SHARE, paired, paired_ratio
+from tuneproof.stats.pairwise import SHARE_UNIT, pairwise_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tuneproof.recipe import Judge
     from tuneproof.records import ArmPair
 
 Row = TypeVar("Row", SequenceLoss, Answer, Similarity)
-Value = TypeVar("Value")
 
 LOSS_UNIT = "nats/token"
 EOS_UNIT = "nats"
 LENGTH_UNIT = "tokens"
-SHARE_UNIT = "share"
 CHRF_UNIT = "chrF"
 
 
@@ -65,10 +68,10 @@ def summarize(
     Args:
         losses: of the test split's rows; empty where the loss was not measured.
         prompts: of all benchmarks; a question belongs to one benchmark.
-        answers: of both arms.
+        answers: of all arms.
         similarities: from the judge stage.
         judgments: from the judge stage.
-        preferences: from the judge stage, one for each question, unscored ones included.
+        preferences: from the judge stage, one for each pair, unscored ones included.
         judge: the recipe's judge; None leaves the pairwise results out.
         level: the confidence level of every interval.
     """
@@ -97,34 +100,49 @@ def heldout_loss(losses: Sequence[SequenceLoss], *, level: float) -> HeldoutLoss
     the overall value only.
     """
     overall = _loss(losses, level=level)
-    eos = _by_arm(losses, lambda row: row.eos_nll)
+    eos = _sides(losses, lambda row: row.eos_nll, base=Arm.BASE)
     categories = sorted({row.category for row in losses if row.category is not None})
+    adapters = sorted({row.adapter for row in losses if row.arm is Arm.TUNED})
     return HeldoutLoss(
         base=overall.base,
         tuned=overall.tuned,
         difference=overall.difference,
         eos=paired(
-            eos[Arm.BASE],
-            eos[Arm.TUNED],
+            eos.base,
+            eos.tuned,
             questions=[row.question_id for row in losses],
             level=level,
             unit=EOS_UNIT,
+            adapters=eos.adapters,
         ),
         by_category={
             name: _loss([row for row in losses if row.category == name], level=level)
             for name in categories
         },
+        by_adapter={
+            str(number): _loss(
+                [r for r in losses if r.arm is Arm.BASE or r.adapter == number], level=level
+            )
+            for number in adapters
+        }
+        if len(adapters) > 1
+        else {},
     )
 
 
 def _loss(losses: Sequence[SequenceLoss], *, level: float) -> ArmPair:
-    sums = _by_arm(losses, lambda row: (row.response_nll, float(row.n_tokens)))
+    nll = _sides(losses, lambda row: row.response_nll, base=Arm.BASE)
+    tokens = _sides(losses, lambda row: float(row.n_tokens), base=Arm.BASE)
     return paired_ratio(
-        sums[Arm.BASE],
-        sums[Arm.TUNED],
+        {q: (x, tokens.base[q]) for q, x in nll.base.items()},
+        {q: (x, tokens.tuned[q]) for q, x in nll.tuned.items()},
         questions=[row.question_id for row in losses],
         level=level,
         unit=LOSS_UNIT,
+        adapters=[
+            {q: (x, n[q]) for q, x in values.items()}
+            for values, n in zip(nll.adapters, tokens.adapters, strict=True)
+        ],
     )
 
 
@@ -140,129 +158,125 @@ def benchmark_result(
 ) -> BenchmarkResult:
     """All measures on the questions of ``prompts``; rows of other questions are passed over.
 
-    ``chrf`` is None where no prompt has a reference, ``exact_match`` where none is checkable,
-    ``pairwise`` without a judge. A failed answer has no stop, length or similarity: its question
-    is unscored.
+    ``pairwise`` is None without a judge. A failed answer has no stop, length or similarity.
     """
     asked = {p.question_id for p in prompts}
-    said = [a for a in answers if a.question_id in asked and a.stop is not Stop.ERROR]
+    mine = [a for a in answers if a.question_id in asked]
     near = [s for s in similarities if s.question_id in asked]
+    base = measures(prompts, mine, near, base=Arm.BASE, level=level)
+    results = (
+        pairwise_results(prompts, judgments, preferences, judge=judge, level=level)
+        if judge is not None
+        else []
+    )
+    return BenchmarkResult(
+        **dict(base),
+        n_questions=len(asked),
+        n_turns=max(p.turn for p in prompts),
+        n_adapters=len({a.adapter for a in mine if a.arm is Arm.TUNED}),
+        fair_base=measures(prompts, mine, near, base=Arm.FAIR_BASE, level=level)
+        if any(a.arm is Arm.FAIR_BASE for a in mine)
+        else None,
+        pairwise=results[0] if results else None,
+        others={r.opponent.value: r for r in results[1:]},
+    )
+
+
+def measures(
+    prompts: Sequence[Prompt],
+    answers: Sequence[Answer],
+    similarities: Sequence[Similarity],
+    *,
+    base: Arm,
+    level: float,
+) -> Measures:
+    """What tuned and ``base`` have in stops, lengths and similarity, on the same questions."""
+    said = [a for a in answers if a.stop is not Stop.ERROR]
 
     def of(
-        values: Mapping[Arm, Mapping[str, float]],
+        rows: Iterable[Row],
+        value: Callable[[Row], float],
         questions: Sequence[str],
         bounds: tuple[float, float] | None,
         unit: str,
     ) -> ArmPair:
+        sides = _sides(rows, value, base=base)
         return paired(
-            values[Arm.BASE],
-            values[Arm.TUNED],
+            sides.base,
+            sides.tuned,
             questions=questions,
             level=level,
             bounds=bounds,
             unit=unit,
+            adapters=sides.adapters,
         )
 
     everything = [p.question_id for p in prompts]
     referenced = [p.question_id for p in prompts if p.reference is not None]
     checkable = [p.question_id for p in prompts if p.reference is not None and p.checkable]
-    return BenchmarkResult(
-        n_questions=len(asked),
-        stopped=of(
-            _by_arm(said, lambda a: float(a.stop is Stop.EOS)), everything, SHARE, SHARE_UNIT
-        ),
-        answer_tokens=of(_by_arm(said, lambda a: float(a.n_tokens)), everything, None, LENGTH_UNIT),
-        chrf=of(_by_arm(near, lambda s: s.chrf), referenced, SHARE, CHRF_UNIT)
+    return Measures(
+        stopped=of(said, lambda a: float(a.stop.by_itself), everything, SHARE, SHARE_UNIT),
+        answer_tokens=of(said, lambda a: float(a.n_tokens), everything, None, LENGTH_UNIT),
+        chrf=of(similarities, lambda s: s.chrf, referenced, SHARE, CHRF_UNIT)
         if referenced
         else None,
         exact_match=of(
-            _by_arm([s for s in near if s.exact is not None], lambda s: float(s.exact is True)),
+            [s for s in similarities if s.exact is not None],
+            lambda s: float(s.exact is True),
             checkable,
             SHARE,
             SHARE_UNIT,
         )
         if checkable
         else None,
-        pairwise=pairwise_result(
-            [j for j in judgments if j.question_id in asked],
-            [p for p in preferences if p.question_id in asked],
-            questions=everything,
-            judge=judge,
-            level=level,
-        )
-        if judge is not None
-        else None,
     )
 
 
-def pairwise_result(
-    judgments: Sequence[Judgment],
-    preferences: Sequence[Preference],
-    *,
-    questions: Sequence[str],
-    judge: Judge,
-    level: float,
-) -> PairwiseResult:
-    """The win rate over questions, and what speaks for or against the judge.
+@dataclass(frozen=True, kw_only=True)
+class _Sides:
+    """One measure by question: the base arm's, tuned's over all adapters, and each adapter's.
 
-    ``n_wins``, ``n_losses`` and ``n_ties`` count scored questions whose preference is above, below
-    and at one half; with both orders judged, a question whose orders contradict each other is a
-    tie. ``first_preferred`` is over single judgments that decided, clustered by question: one half
-    where the judge has no position bias.
+    ``adapters`` is empty where there is only one.
     """
-    asked = dict.fromkeys(questions)
-    scored = {p.question_id: p.value for p in preferences if p.value is not None}
-    agreement = {
-        p.question_id: float(p.orders_agree) for p in preferences if p.orders_agree is not None
-    }
-    decided = [j for j in judgments if j.prefers in ("A", "B")]
-    n_decided = len({j.question_id for j in decided})
-    return PairwiseResult(
-        judge=judge.model,
-        orders=judge.orders,
-        win_rate=mean(
-            list(scored.values()),
-            list(scored),
-            level=level,
-            n_unscored=len(asked) - len(scored),
-            bounds=SHARE,
-            unit=SHARE_UNIT,
-        ),
-        n_wins=sum(v > 0.5 for v in scored.values()),
-        n_losses=sum(v < 0.5 for v in scored.values()),
-        n_ties=sum(v == 0.5 for v in scored.values()),
-        n_judgments=len(judgments),
-        n_unparsed=sum(j.prefers is None for j in judgments),
-        order_agreement=mean(
-            list(agreement.values()),
-            list(agreement),
-            level=level,
-            n_unscored=len(asked) - len(agreement),
-            bounds=SHARE,
-            unit=SHARE_UNIT,
-        )
-        if judge.orders == 2
-        else unmeasured(
-            "each pair was shown in one order only",
-            level=level,
-            n_unscored=len(asked),
-            unit=SHARE_UNIT,
-        ),
-        first_preferred=mean(
-            [float(j.prefers == "A") for j in decided],
-            [j.question_id for j in decided],
-            level=level,
-            n_unscored=len(asked) - n_decided,
-            bounds=SHARE,
-            unit=SHARE_UNIT,
-        ),
+
+    base: dict[str, float]
+    tuned: dict[str, float]
+    adapters: list[dict[str, float]]
+
+
+def _sides(rows: Iterable[Row], value: Callable[[Row], float], *, base: Arm) -> _Sides:
+    """Average the turns and adapters of each question, over the turns that both arms have.
+
+    A row that comes twice is a bug upstream.
+    """
+    cells: dict[int, dict[tuple[str, int], float]] = {0: {}}  # 0 is the base arm
+    for row in rows:
+        if row.arm not in (base, Arm.TUNED):
+            continue
+        turns = cells.setdefault(0 if row.arm is base else row.adapter, {})
+        place = (row.question_id, row.turn if isinstance(row, Answer) else 1)
+        assert place not in turns, (place, row.arm)
+        turns[place] = value(row)
+    base_cells = cells.pop(0)
+    tuned_cells: dict[tuple[str, int], list[float]] = {}
+    for _, values in sorted(cells.items()):
+        for place, v in values.items():
+            if place in base_cells:
+                tuned_cells.setdefault(place, []).append(v)
+    return _Sides(
+        base=_by_question({p: base_cells[p] for p in tuned_cells}),
+        tuned=_by_question({p: math.fsum(vs) / len(vs) for p, vs in tuned_cells.items()}),
+        adapters=[
+            _by_question({p: v for p, v in values.items() if p in base_cells})
+            for _, values in sorted(cells.items())
+        ]
+        if len(cells) > 1
+        else [],
     )
 
 
-def _by_arm(rows: Iterable[Row], value: Callable[[Row], Value]) -> dict[Arm, dict[str, Value]]:
-    """The value of each row by arm and question; a row that comes twice is a bug upstream."""
-    found: dict[Arm, dict[str, Value]] = {arm: {} for arm in Arm}
-    for row in rows:
-        assert row.question_id not in found[row.arm], (row.question_id, row.arm)
-        found[row.arm][row.question_id] = value(row)
-    return found
+def _by_question(cells: dict[tuple[str, int], float]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for (question, _), value in cells.items():
+        found.setdefault(question, []).append(value)
+    return {question: math.fsum(vs) / len(vs) for question, vs in found.items()}

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tuneproof.records import Estimate, Outcome, Verdict
+from tuneproof.records import Arm, Estimate, Outcome, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,7 @@ class _Measure:
     neutral: float
     scale: float
     unit: str
+    benchmark: str | None = None
     where: str = ""
     pairwise: PairwiseResult | None = None
     remarks: tuple[str, ...] = ()
@@ -63,8 +64,8 @@ def decide(
     Better, where the whole interval of the gain lies above ``rule.smallest_effect``; worse, where
     it lies below its negative; else inconclusive. The gain is base − tuned for ``heldout_loss``
     (nats a token), tuned − base for ``exact_match`` and ``similarity``, and the win rate − ½ for
-    ``win_rate``. A metric that several benchmarks have is taken from the first of them, and a
-    reason says so.
+    ``win_rate``. ``rule.benchmark`` and ``rule.against`` name the benchmark and, for a win rate,
+    the opponent; where they do not, the first that has the metric is taken, and a reason says so.
 
     Args:
         rule: the recipe's ``verdict`` section. The estimates must have been made at its level.
@@ -96,7 +97,7 @@ def decide(
         reasons = (*(f"{_capital(o)}." for o in objections), *caveats)
         if estimate.low is not None:
             reasons = (*reasons, f"Measured all the same: {_finding(measure)}.")
-        return _verdict(rule, Outcome.INCONCLUSIVE, subject, objections[0], reasons, estimate)
+        return _verdict(rule, Outcome.INCONCLUSIVE, subject, objections[0], reasons, measure)
 
     assert estimate.level == rule.level, (estimate.level, rule.level)
     effect, low, high = measure.gain()
@@ -111,7 +112,7 @@ def decide(
                 "smallest effect that the recipe counts."
             )
         reasons = (beyond, *caveats)
-        return _verdict(rule, outcome, subject, _finding(measure), reasons, estimate)
+        return _verdict(rule, outcome, subject, _finding(measure), reasons, measure)
 
     why = _too_wide(measure, effect, low, high, delta)
     text = f"{_finding(measure)}, and {why[0]}"
@@ -121,7 +122,7 @@ def decide(
         subject,
         text,
         (f"{_capital(why[0])}.", *why[1:], *caveats),
-        estimate,
+        measure,
     )
 
 
@@ -131,13 +132,21 @@ def _verdict(
     subject: str,
     text: str,
     reasons: tuple[str, ...],
-    estimate: Estimate,
+    measure: _Measure | Estimate,
 ) -> Verdict:
+    """``measure`` is an estimate alone where nothing was measured."""
+    if isinstance(measure, Estimate):
+        benchmark, against, estimate = None, None, measure
+    else:
+        benchmark, estimate = measure.benchmark, measure.estimate
+        against = measure.pairwise.opponent if measure.pairwise is not None else None
     return Verdict(
         outcome=outcome,
         sentence=f"{_capital(outcome.value)}, {subject}: {text}.",
         reasons=reasons,
         metric=rule.metric,
+        benchmark=benchmark,
+        against=against,
         estimate=estimate,
     )
 
@@ -167,25 +176,29 @@ def _measure(
             neutral=0.0,
             scale=1.0,
             unit="nats a token",
+            benchmark="heldout",
         )
     found: dict[str, tuple[Estimate, PairwiseResult | None]] = {}
     for name, result in benchmarks.items():
         if rule.metric == "win_rate":
-            if result.pairwise is not None:
-                found[name] = (result.pairwise.win_rate, result.pairwise)
+            pairwise = _against(result, rule.against)
+            if pairwise is not None:
+                found[name] = (pairwise.win_rate, pairwise)
         else:
             pair = result.exact_match if rule.metric == "exact_match" else result.chrf
             if pair is not None:
                 found[name] = (pair.difference, None)
+    if rule.benchmark is not None:
+        found = {name: it for name, it in found.items() if name == rule.benchmark}
     if not found:
         return None
     name, (estimate, pairwise) = next(iter(found.items()))
-    others = [other for other in found if other != name]
-    remarks = (
-        (f"Measured on {', '.join(found)}; the verdict is that of {name}, the first.",)
-        if others
-        else ()
-    )
+    several = len(found) > 1
+    remarks = []
+    if several:
+        remarks.append(f"Measured on {', '.join(found)}; the verdict is that of {name}, the first.")
+    if pairwise is not None:
+        remarks += _other_opponents(benchmarks[name], pairwise)
     return _Measure(
         estimate=estimate,
         noun=noun,
@@ -193,10 +206,40 @@ def _measure(
         neutral=0.5 if rule.metric == "win_rate" else 0.0,
         scale=100.0,
         unit="points",
-        where=f" of {name}" if others else "",
+        benchmark=name,
+        # Named where there is more than one to mistake it for.
+        where=f" of {name}" if len(benchmarks) > 1 and (several or rule.benchmark) else "",
         pairwise=pairwise,
-        remarks=remarks,
+        remarks=tuple(remarks),
     )
+
+
+def _against(result: BenchmarkResult, opponent: str | None) -> PairwiseResult | None:
+    """The result against the opponent of that name; None: against the first one."""
+    if opponent is None or result.pairwise is None or result.pairwise.opponent == opponent:
+        return result.pairwise
+    return result.others.get(opponent)
+
+
+def _other_opponents(result: BenchmarkResult, chosen: PairwiseResult) -> list[str]:
+    """What was found against the opponents that the verdict is not about."""
+    results = [r for r in (result.pairwise, *result.others.values()) if r is not None]
+    told = []
+    for r in results:
+        e = r.win_rate
+        if r is chosen or e.value is None or e.low is None or e.high is None:
+            continue
+        told.append(
+            f"Against {_OPPONENTS[r.opponent]} the rate is {100 * e.value:.1f} % "
+            f"({100 * e.level:g} % interval {100 * e.low:.1f} to {100 * e.high:.1f} %)."
+        )
+    return told
+
+
+_OPPONENTS: Final = {
+    Arm.BASE: "the base model, asked like the tuned one,",
+    Arm.FAIR_BASE: "the base model at its best (fair-base)",
+}
 
 
 # --- what forbids a conclusion ---------------------------------------------------------------
@@ -216,13 +259,23 @@ def _guards(rule: VerdictRule, measure: _Measure) -> list[str]:
             f"({_percent(estimate.n_unscored / n_asked)}), and the recipe allows "
             f"{_percent(rule.max_unscored)}"
         )
+    if pairwise is not None:
+        pairs = pairwise.pairs
+        # Where a question is one pair, the sentence above has said it.
+        if pairs.total > n_asked and pairs.unscored / pairs.total > rule.max_unscored:
+            objections.append(
+                f"{pairs.unscored} of {pairs.total} pairs of answers are unscored "
+                f"({_percent(pairs.unscored / pairs.total)}), and the recipe allows "
+                f"{_percent(rule.max_unscored)}"
+            )
     if pairwise is not None and pairwise.orders == 2:
         agreement = pairwise.order_agreement.value
         if agreement is not None and agreement < rule.min_order_agreement:
+            of = "pairs" if pairwise.pairs.total > n_asked else "questions"
             objections.append(
                 "the judge's preference follows the order in which answers are shown, not the "
-                f"answers: both orders agree on {_percent(agreement)} of the questions, and the "
-                f"recipe asks for {_percent(rule.min_order_agreement)}"
+                f"answers: both orders agree on {_percent(agreement)} of the {of}, and the recipe "
+                f"asks for {_percent(rule.min_order_agreement)}"
             )
     return objections
 
@@ -239,6 +292,11 @@ def _caveats(measure: _Measure, seeds: int) -> tuple[str, ...]:
         caveats.append(
             "One training seed was run: the interval covers the choice of questions, not the luck "
             "of a training run."
+        )
+    else:
+        caveats.append(
+            f"{seeds} training seeds were run: the interval also covers what their adapters differ "
+            "by, as far as so few can show it."
         )
     return tuple(caveats)
 
@@ -298,8 +356,9 @@ def _finding(measure: _Measure) -> str:
     digits = _digits(measure)
     if measure.pairwise is not None:
         low, high = (f"{100 * v:.{digits}f}" for v in (e.low, e.high))
+        to = " to those of fair-base" if measure.pairwise.opponent is Arm.FAIR_BASE else ""
         return (
-            f"{measure.pairwise.judge} preferred the tuned model's answers at a rate of "
+            f"{measure.pairwise.judge} preferred the tuned model's answers{to} at a rate of "
             f"{100 * e.value:.{digits}f} %, ties counted as half ({level} {low} to {high} %), "
             f"{questions}"
         )

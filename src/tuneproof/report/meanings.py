@@ -1,0 +1,124 @@
+"""What each measure of the report means, in a paragraph, for the measures that it shows.
+
+The reader may know none of them. Nothing is computed or escaped here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tuneproof.records import Arm
+from tuneproof.report.content import (
+    EXACT_MATCH,
+    HELDOUT_LOSS,
+    SIMILARITY,
+    STOPPED,
+    WIN_RATE,
+    pairwise_results,
+)
+from tuneproof.report.numbers import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tuneproof.recipe import Recipe
+    from tuneproof.records import ArmPair, Estimate, Results
+
+
+def meanings(results: Results, recipe: Recipe) -> list[tuple[str, str]]:
+    """(Term, meaning) of every measure that the report shows."""
+    n_adapters = 1 + len(results.other_trainings)
+    level = f"{results.verdict.estimate.level * 100:g} %"
+    found = list(dict.fromkeys(e.method for e in _estimates(results) if e.method))
+    methods = f" Made by: {'; '.join(found)}." if found else ""
+    seeds = (
+        f"Of {n_adapters} adapters, each from a training seed of its own, it also covers what they "
+        "differ by. "
+        if n_adapters > 1
+        else "It does not cover another training seed. "
+    )
+    fair = any(b.fair_base is not None for b in results.benchmarks.values())
+    told = [
+        (
+            "Interval and n",
+            f"“1.20 (1.10 to 1.30, n = 96)” is a value, its {level} interval (unless another "
+            "level is named) and the number of questions it rests on. The interval covers the "
+            f"chance of having drawn these questions and not others of their kind. {seeds}"
+            "Turns and orders of one question count as one. Unscored questions are counted apart, "
+            "never as wrong." + methods,
+        ),
+        (
+            HELDOUT_LOSS.label,
+            "How surprised a model is by the reference responses of the test split, as negative "
+            "log likelihood in nats a response token; lower is better. The end-of-sequence token "
+            "after the response is counted apart, because a base model need not know where this "
+            "template ends. Differences are tuned − base on the same questions.",
+        ),
+        (
+            EXACT_MATCH.label,
+            "The share of checkable questions (one right answer) whose answer is that answer.",
+        ),
+        (
+            SIMILARITY.label,
+            "chrF: overlap of character sequences with one reference response, from 0 to 100 %. It "
+            "measures likeness to that reference. A good answer in other words scores low.",
+        ),
+        (
+            STOPPED.label,
+            "The share of answers that ended with the end-of-sequence token and not at the limit "
+            f"of {count(recipe.generate.max_new_tokens)} tokens."
+            + (
+                " An answer of fair-base that was cut where it began a new section or turn counts "
+                "as stopped too."
+                if fair
+                else ""
+            ),
+        ),
+    ]
+    if fair:
+        told.append(
+            (
+                "Fair-base",
+                "The base model at its best: asked with its own chat template if its tokenizer has "
+                "one, else shown three worked examples in the training template, and stopped where "
+                "its answer ends. Base is asked exactly like the tuned model, with a template that "
+                "it never saw: what tuned wins against base may be no more than knowing where to "
+                "stop.",
+            )
+        )
+    opponents = {r.opponent for b in results.benchmarks.values() for r in pairwise_results(b)}
+    if opponents:
+        whose = {
+            frozenset({Arm.BASE}): "the base model's",
+            frozenset({Arm.FAIR_BASE}): "fair-base's",
+        }.get(frozenset(opponents), "its opponent's")
+        told.append(
+            (
+                WIN_RATE.label,
+                f"How often a judge preferred the tuned model's answer to {whose}, a tie counted "
+                "as one half. It is one judge's opinion against this opponent: it cannot be "
+                "compared with win rates against other opponents.",
+            )
+        )
+    return told
+
+
+def _estimates(results: Results) -> Iterator[Estimate]:
+    """All estimates of the results, in the order of the report."""
+    yield results.verdict.estimate
+    pairs: list[ArmPair | None] = []
+    if results.heldout_loss is not None:
+        loss = results.heldout_loss
+        pairs += [loss, loss.eos, *loss.by_category.values(), *loss.by_adapter.values()]
+    for b in results.benchmarks.values():
+        for found in (b, b.fair_base):
+            if found is not None:
+                pairs += [found.exact_match, found.chrf, found.stopped, found.answer_tokens]
+    for pair in pairs:
+        if pair is not None:
+            yield from (pair.base, pair.tuned, pair.difference)
+    for b in results.benchmarks.values():
+        for r in pairwise_results(b):
+            yield from (r.win_rate, r.order_agreement, r.first_preferred)
+            for split in (r.by_turn, r.by_category, r.by_adapter):
+                yield from split.values()
