@@ -61,7 +61,11 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-RESULTS = ("train/adapter/adapter_model.safetensors", "generate/answers.jsonl")
+RESULTS = (
+    "train/adapter/adapter_model.safetensors",
+    "train/loss.jsonl",  # losses, rates and gradient norms of every step, before and after
+    "generate/answers.jsonl",
+)
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,19 @@ def training_rows(results: Results) -> list[tuple[str, str]]:
         ("Rows dropped, no token left to learn from", count(t.rows_dropped)),
         ("Tokens seen", f"{count(t.tokens)} in all"),
         ("Supervised tokens", f"{count(t.supervised_tokens_per_epoch)} an epoch"),
+        *(
+            (
+                f"Loss after epoch {e.epoch}",
+                f"train {number(e.train_loss)} (mean of the epoch), validation "
+                f"{number(e.eval_loss)}",
+            )
+            for e in t.by_epoch
+        ),
+        *(
+            [("Ended early", "validation loss had no new best (monitor.patience)")]
+            if t.stopped_early
+            else []
+        ),
         ("Lowest validation loss", f"{best} (as logged)" if best != NOT_MEASURED else best),
         ("Last train loss", f"{final} (as logged)" if final != NOT_MEASURED else final),
         ("Duration", duration(t.duration_s)),
