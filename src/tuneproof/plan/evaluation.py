@@ -1,0 +1,351 @@
+"""Findings about judging and verdict: who judges what, how often, and what can be told from it."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from tuneproof import recipe as recipes
+from tuneproof.plan.findings import Finding
+from tuneproof.plan.judging import games_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tuneproof.plan.judging import Asked
+    from tuneproof.recipe import Recipe
+
+
+# --- power -----------------------------------------------------------------------------------
+
+TURN_CORRELATION = 0.48
+"""Of the two turns of an MT-Bench question, in published judgments."""
+
+
+def minimum_detectable_effect(n: float, *, level: float = 0.95, power: float = 0.80) -> float:
+    """The least difference of a win rate from one half that n independent outcomes show.
+
+    (z₁₋α⸝₂ + z_power) · ½/√n, the usual normal approximation with a binary outcome's standard
+    deviation of one half: 15.7 points at n = 80, 8.1 at 300, 4.9 at 805.
+    """
+    from scipy.stats import norm
+
+    z = norm.ppf(1 - (1 - level) / 2) + norm.ppf(power)
+    return float(z * 0.5 / math.sqrt(n))
+
+
+def effective_questions(n_questions: int, n_turns: int) -> float:
+    """How many independent outcomes the turns of questions amount to (Kish's design effect)."""
+    return n_questions * n_turns / (1 + (n_turns - 1) * TURN_CORRELATION)
+
+
+UNSTATED_EFFECT = 0.10
+"""The difference that a benchmark should be able to show where the recipe states none."""
+
+
+def underpowered(recipe: Recipe, asked: Sequence[Asked]) -> Finding | None:
+    """Judged benchmarks too small for the smallest effect that the recipe calls worth having."""
+    if recipe.judge is None:
+        return None
+    rule = recipe.verdict
+    stated = rule.smallest_effect if rule.metric == "win_rate" else 0.0
+    wanted = stated or UNSTATED_EFFECT
+    found, remedies, n_questions = [], [], 0
+
+    def points(n: float) -> float:
+        return 100 * minimum_detectable_effect(n, level=rule.level)
+
+    for a in asked:
+        effect = points(effective_questions(a.n_questions, a.n_turns))
+        if effect <= 100 * wanted:
+            continue
+        n_questions += a.n_questions
+        turns = (
+            f" × {a.n_turns} turns ({points(a.n_prompts):.1f} if the turns of a question were "
+            "independent)"
+            if a.n_turns > 1
+            else ""
+        )
+        found.append(f"{effect:.1f} points with {a.n_questions} questions of {a.name}{turns}")
+        if a.n_questions < a.available:
+            all_of_it = points(effective_questions(a.available, a.n_turns))
+            remedies.append(
+                f"--set evaluate.{a.index}.questions=null asks all {a.available:,} of {a.name} "
+                f"({all_of_it:.1f} points)"
+            )
+        else:
+            remedies.append(f"{a.name} has no more questions: rest no verdict on it alone")
+    if not found:
+        return None
+    whose = "the recipe's smallest effect" if stated else "an effect worth having, by default,"
+    return Finding(
+        id="underpowered",
+        severity="warning",
+        count=n_questions,
+        evidence="At 80 % power, a win rate shows a difference from one half of no less than "
+        f"{'; '.join(found)}. That is more than {whose} is, {100 * wanted:g} points: a real one of "
+        "that size is likely to end as inconclusive.",
+        remedy="; ".join(remedies) + ".",
+    )
+
+
+# --- questions -------------------------------------------------------------------------------
+
+_IN_ORDER = {
+    "alpaca_eval": {
+        "helpful_base": 129,
+        "koala": 156,
+        "oasst": 188,
+        "selfinstruct": 252,
+        "vicuna": 80,
+    },
+    "mt_bench": dict.fromkeys(
+        (
+            "writing",
+            "roleplay",
+            "reasoning",
+            "math",
+            "coding",
+            "extraction",
+            "stem",
+            "humanities",
+        ),
+        10,
+    ),
+}
+"""The categories of each benchmark's questions, in the order of its file."""
+
+
+def first_categories(benchmark: str, n: int) -> dict[str, int]:
+    """How many of the first ``n`` questions of a benchmark are of each category."""
+    found: dict[str, int] = {}
+    for category, size in _IN_ORDER[benchmark].items():
+        if n > 0:
+            found[category] = min(size, n)
+        n -= size
+    return found
+
+
+def first_n_subset(asked: Sequence[Asked]) -> Finding | None:
+    """Benchmarks of which only the first questions are asked: whole categories are missing."""
+    parts, remedies, n_asked = [], [], 0
+    for a in asked:
+        e = a.evaluation
+        if isinstance(e, recipes.Heldout) or e.selection != "first-n" or e.questions is None:
+            continue
+        everything = _IN_ORDER[a.name]
+        if a.n_questions >= sum(everything.values()):
+            continue
+        present = first_categories(a.name, a.n_questions)
+        counted = ", ".join(f"{n} {c}" for c, n in present.items())
+        missing = [c for c in everything if c not in present]
+        n_asked += a.n_questions
+        lacking = f"; none is {' or '.join(missing)}" if missing else ""
+        parts.append(f"the first {a.n_questions} questions of {a.name} are {counted}{lacking}")
+        remedies.append(f"--set evaluate.{a.index}.selection=stratified")
+    if not parts:
+        return None
+    return Finding(
+        id="first-n-subset",
+        severity="warning",
+        count=n_asked,
+        evidence="".join(f"{part[:1].upper()}{part[1:]}. " for part in parts)
+        + "Such a rate is not the benchmark's.",
+        remedy=f"{' '.join(remedies)}, or ask all of them (questions=null).",
+    )
+
+
+def unused_test_split(asked: Sequence[Asked], n_test: int) -> Finding | None:
+    """Rows held out for a test that is not made."""
+    if any(a.name == "heldout" for a in asked):
+        return None
+    return Finding(
+        id="test-split-unused",
+        severity="warning",
+        count=n_test,
+        evidence=f"The {n_test:,} rows of the test split are prepared and never asked: nothing is "
+        "measured on rows like those that were learned.",
+        remedy="Add {benchmark: heldout, questions: 300} under evaluate.",
+    )
+
+
+def no_capability_benchmark() -> Finding:
+    """No academic benchmark is among those of a recipe (yet): what tuning costs is not seen."""
+    return Finding(
+        id="no-capability-benchmark",
+        severity="note",
+        count=1,
+        evidence="No knowledge or reasoning benchmark (MMLU, GSM8K) is run: a loss of what the "
+        "base model could do is not seen.",
+        remedy="Run one on the base model and on the adapter beside this recipe.",
+    )
+
+
+# --- opponents and judges --------------------------------------------------------------------
+
+_TUNED_NAMES = ("instruct", "chat", "-it", "sft", "dpo", "rlhf", "zephyr", "tulu", "assistant")
+
+
+def is_instruction_tuned(model_id: str) -> bool:
+    """Whether a model's name says that it was taught to follow instructions."""
+    name = model_id.rstrip("/").rpartition("/")[2].casefold()
+    return any(part in name for part in _TUNED_NAMES)
+
+
+def weak_opponent(recipe: Recipe, asked: Sequence[Asked]) -> Finding | None:
+    """Win rates against nothing but the base model, prompted with the training template.
+
+    A warning where the verdict rests on one, else a note.
+    """
+    if recipe.judge is None:
+        return None
+    weak = [a for a in asked if a.opponents == ("base",)]
+    if not weak:
+        return None
+    rule = recipe.verdict
+    first = rule.benchmark or asked[0].name
+    decides = rule.metric == "win_rate" and first in {a.name for a in weak}
+    why = (
+        "asked with a template that is not its own"
+        if is_instruction_tuned(recipe.model.id)
+        else "which by its name was never taught to follow instructions or to stop, asked with a "
+        "template it never saw"
+    )
+    return Finding(
+        id="weak-opponent",
+        severity="warning" if decides else "note",
+        count=sum(a.n_questions for a in weak),
+        evidence=f"On {' and '.join(a.name for a in weak)} the only opponent is the base model, "
+        f"{why}: format alone can win.",
+        remedy=" ".join(f"--set 'evaluate.{a.index}.against=[base, fair-base]'" for a in weak),
+    )
+
+
+def foreign_length_control(asked: Sequence[Asked]) -> Finding | None:
+    """A length-controlled rate by the leaderboard's coefficients, for another match."""
+    for a in asked:
+        if not isinstance(a.evaluation, recipes.AlpacaEval):
+            continue
+        if a.evaluation.length_control != "official":
+            continue
+        part = "" if a.n_questions == 805 else f" {a.n_questions} questions are matched by row."
+        return Finding(
+            id="foreign-length-control",
+            severity="error",
+            count=a.n_questions,
+            evidence="The official length-controlled rate has the question difficulties of the "
+            "leaderboard's match, all 805 questions against GPT-4 Turbo; here the opponent is "
+            f"{' and '.join(a.opponents)}.{part} The rate is of no match that was played.",
+            remedy=f"--set evaluate.{a.index}.length_control=fitted",
+        )
+    return None
+
+
+def single_order(recipe: Recipe, asked: Sequence[Asked]) -> Finding | None:
+    """Pairs that a judge sees one way round."""
+    judge = recipe.judge
+    if judge is None:
+        return None
+    once = [a for a in asked if games_of(a, judge) == 1]
+    if not once:
+        return None
+    return Finding(
+        id="single-order",
+        severity="warning",
+        count=sum(a.n_prompts for a in once),
+        evidence=f"On {' and '.join(a.name for a in once)} each pair is judged in one order. "
+        "Judges favour a position: in published GPT-4 judgments a model loses nine points on the "
+        "mean by being shown first.",
+        remedy="--set judge.orders=2",
+    )
+
+
+def single_judge(recipe: Recipe) -> Finding | None:
+    """One judge, whose taste is the result."""
+    if recipe.judge is None:
+        return None
+    return Finding(
+        id="single-judge",
+        severity="note",
+        count=1,
+        evidence=f"{recipe.judge.model} alone judges: its taste cannot be told from quality.",
+        remedy="Judge the same answers by a model of another family: --run-dir with a copy of the "
+        "run, and --set judge.model=MODEL.",
+    )
+
+
+def single_seed(recipe: Recipe) -> Finding | None:
+    """One training, whose luck is the result."""
+    if recipe.train.seeds > 1:
+        return None
+    return Finding(
+        id="single-seed",
+        severity="warning",
+        count=1,
+        evidence="One adapter is trained: intervals cover the choice of questions and not the luck "
+        "of a training.",
+        remedy="--set train.seeds=3",
+    )
+
+
+_FAMILIES = {
+    "gpt": ("gpt", "chatgpt"),
+    "llama": ("llama", "codellama", "tinyllama", "vicuna"),
+    "qwen": ("qwen", "qwq"),
+    "mistral": ("mistral", "mixtral", "ministral", "zephyr"),
+    "gemma": ("gemma", "gemini"),
+    "smollm": ("smollm",),
+    "claude": ("claude",),
+    "phi": ("phi",),
+    "deepseek": ("deepseek",),
+    "falcon": ("falcon",),
+    "olmo": ("olmo", "tulu"),
+}
+_WRITTEN_BY = {
+    "alpaca": "gpt",
+    "self-instruct": "gpt",
+    "sharegpt": "gpt",
+    "gpt4": "gpt",
+    "gpt-4": "gpt",
+    "ultrachat": "gpt",
+    "openorca": "gpt",
+    "wizardlm": "gpt",
+}
+"""Data sets by a part of their name, and the family of models that wrote their responses."""
+
+
+def families_of(model_id: str) -> frozenset[str]:
+    """The families of a model by the words of its name: ``meta-llama/Llama-2-7b-hf`` is a llama.
+
+    A distilled model may have two.
+    """
+    name = model_id.rstrip("/").removeprefix("asset:").rpartition("/")[2].casefold()
+    parts = set(re.findall(r"[a-z]+", name))
+    found = {family for family, names in _FAMILIES.items() if parts & set(names)}
+    return frozenset(found | ({"gpt"} if re.match(r"o\d", name) else set()))
+
+
+def judge_kinship(recipe: Recipe) -> Finding | None:
+    """A judge of the model's own family, or of the family that wrote the data."""
+    if recipe.judge is None:
+        return None
+    judge = families_of(recipe.judge.model)
+    source = (recipe.data.source.hub or recipe.data.source.path or "").casefold()
+    source = source.rstrip("/").rpartition("/")[2]
+    author = next((who for part, who in _WRITTEN_BY.items() if part in source), None)
+    kin = []
+    if judge & families_of(recipe.model.id):
+        kin.append(f"so is the model, {recipe.model.id}")
+    if author in judge:
+        kin.append(f"so was the author of the responses in {source}")
+    if not kin:
+        return None
+    return Finding(
+        id="judge-kinship",
+        severity="warning",
+        count=len(kin),
+        evidence=f"The judge {recipe.judge.model} is of the family {' and '.join(sorted(judge))}; "
+        f"{' and '.join(kin)}. Judges prefer what is like their own.",
+        remedy="--set judge.model=MODEL, one of another family",
+    )

@@ -1,0 +1,74 @@
+"""What a judge's tokens cost: a small dated table, which the recipe's own prices replace.
+
+Only OpenAI's list prices are here: what another endpoint asks, only its user knows.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from typing import TYPE_CHECKING
+
+from tuneproof.records import Record
+
+if TYPE_CHECKING:
+    from tuneproof.recipe import Judge
+
+DATED = "2026-03"
+"""The month whose list prices these are."""
+
+SOURCE = "OpenAI's list prices (neither batch nor cached)"
+
+# USD for a million tokens: input, output.
+_PRICES = {
+    "gpt-4o-mini": (0.15, 0.60),
+    "gpt-4o": (2.50, 10.00),
+    "gpt-4.1": (2.00, 8.00),
+    "gpt-4.1-mini": (0.40, 1.60),
+    "gpt-4.1-nano": (0.10, 0.40),
+    "gpt-4-turbo": (10.00, 30.00),
+    "gpt-4-1106-preview": (10.00, 30.00),
+    "gpt-4-0125-preview": (10.00, 30.00),
+}
+
+_SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+# Snapshots that do not cost what the name without the date does.
+_OTHERWISE = {"gpt-4o-2024-05-13": (5.00, 15.00)}
+
+
+class Price(Record):
+    """USD for a million tokens, and where the figures come from."""
+
+    model: str
+    input: float
+    output: float
+    dated: str | None
+    source: str
+
+
+def price_of(judge: Judge) -> tuple[Price | None, str | None]:
+    """The judge's price, or None and the reason why it is not known.
+
+    The recipe's prices win, and both are needed. The table is for OpenAI's own endpoint.
+    """
+    own = (judge.usd_per_million_input_tokens, judge.usd_per_million_output_tokens)
+    if own[0] is not None and own[1] is not None:
+        return Price(
+            model=judge.model, input=own[0], output=own[1], dated=None, source="the recipe"
+        ), None
+    remedy = "set judge.usd_per_million_input_tokens and judge.usd_per_million_output_tokens"
+    if own != (None, None):
+        return None, f"Only one of the judge's two prices is stated; {remedy}."
+    if judge.kind == "replay":
+        return Price(
+            model=judge.model, input=0.0, output=0.0, dated=None, source="replies from a journal"
+        ), None
+    host = urllib.parse.urlsplit(judge.base_url or "https://api.openai.com").hostname
+    if host != "api.openai.com":
+        return None, f"What {host} asks for {judge.model} is not known; {remedy}."
+    found = _OTHERWISE.get(judge.model) or _PRICES.get(_SNAPSHOT.sub("", judge.model))
+    if found is None:
+        return None, f"The price table has no {judge.model}; {remedy}."
+    return Price(
+        model=judge.model, input=found[0], output=found[1], dated=DATED, source=SOURCE
+    ), None
