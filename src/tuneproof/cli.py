@@ -31,7 +31,6 @@ assets_app = typer.Typer(
     help="Files from elsewhere: list, fetch, verify. Example: tuneproof assets list",
 )
 app.add_typer(assets_app, name="assets")
-
 RecipeArg = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
 RunDirOption = Annotated[
     Path | None, typer.Option("--run-dir", help="The run's folder [default: runs/<recipe name>].")
@@ -239,41 +238,130 @@ def status(
 @app.command()
 def plan(
     recipe: RecipeArg,
+    run_dir: RunDirOption = None,
     overrides: SetOption = None,
+    tokens_per_s: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Real training tokens a second, where you know it."),
+    ] = None,
+    usd_per_gpu_hour: Annotated[
+        float | None, typer.Option(min=0, help="What an hour of the GPU costs.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if a finding is an error.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """What the recipe would do: rows, tokens, parameters, steps; nothing is trained.
+    """What the recipe would do and take, and what looks wrong with it; nothing is trained.
 
-    Example: tuneproof plan recipes/smollm2-dolly.yaml --json
+    Example: tuneproof plan recipes/llama2-7b-dolly15k.yaml --json
     """
-    from tuneproof.plan import make_plan, plan_lines
+    from tuneproof.plan import make_plan, show_plan
     from tuneproof.recipe_file import load_recipe
 
-    made = make_plan(load_recipe(recipe, overrides or ()))
+    made = make_plan(
+        load_recipe(recipe, overrides or ()),
+        run_dir=run_dir,
+        tokens_per_s=tokens_per_s,
+        usd_per_gpu_hour=usd_per_gpu_hour,
+    )
     if as_json:
         typer.echo(made.model_dump_json(indent=2))
     else:
-        typer.echo("\n".join(plan_lines(made)))
+        show_plan(made)
+    if strict and any(f.severity == "error" for f in made.findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def preview(
+    recipe: RecipeArg,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows.")] = 5,
+    split: Annotated[str, typer.Option("--split", help="train or validation.")] = "train",
+    long: Annotated[bool, typer.Option("--long", help="Every token of long rows.")] = False,
+    row: Annotated[
+        list[str] | None,
+        typer.Option("--row", metavar="ID", help="This row; can be given several times."),
+    ] = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Some rows as the model will see them, token by token: supervised, masked, cut, EOS.
+
+    Example: tuneproof preview recipes/smollm2-dolly.yaml --rows 3
+    """
+    from tuneproof.preview.rows import make_preview
+    from tuneproof.preview.show import print_preview
+    from tuneproof.recipe_file import load_recipe
+
+    made = make_preview(
+        load_recipe(recipe, overrides or ()), n_rows=rows, split=split, row_ids=row or ()
+    )
+    if as_json:
+        typer.echo(json.dumps(made.to_json(), indent=1, ensure_ascii=False))
+    else:
+        print_preview(made, long=long)
+
+
+@app.command()
+def audit(
+    file: Annotated[Path, typer.Argument(help="CSV, Markdown or text.", metavar="FILE")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check printed tables of AlpacaEval or MT-Bench results against their own arithmetic.
+
+    Counts must sum, rates follow from counts, two models' rows mirror each other, and the standard
+    error follow, all to the digits that are printed. What disagrees is traced to the one cell whose
+    change mends everything, or to those that could be it. Tables may be CSV, tab-separated or
+    Markdown, with any text around them; columns are those of the original tools (win_rate,
+    standard_error, n_wins_base, …; win, loss, tie, …).
+
+    Exit codes: 0 nothing is wrong, 1 a cell is, 2 there is no such table.
+
+    Example: tuneproof audit results.csv
+    """
+    from tuneproof.audit.audit import audit_file
+    from tuneproof.audit.wording import audit_lines
+    from tuneproof.progress import printable
+
+    made = audit_file(file)
+    if as_json:
+        typer.echo(json.dumps(made.to_json(), indent=2))
+    else:
+        typer.echo("\n".join(printable(line) for line in audit_lines(made)))
+    if made.problems:
+        raise typer.Exit(1)
 
 
 @assets_app.command("list")
 def assets_list(as_json: JsonOption = False) -> None:
-    """Every asset: origin, licence, digest, and whether it is cached.
+    """Every asset: origin, licence, digest, and where on this machine it is.
 
     Example: tuneproof assets list --json
     """
     from tuneproof.assets import ASSETS, cached_folder, is_cached
+    from tuneproof.benchmark_files import BENCHMARK_FILES, local_path
 
     rows = [
         {
-            "id": a.id,
-            "origin": a.origin,
-            "licence": a.licence,
-            "bytes": a.bytes,
-            "sha256": a.sha256,
-            "cached": str(cached_folder(a)) if is_cached(a) else None,
+            "id": asset.id,
+            "origin": asset.origin,
+            "licence": asset.licence,
+            "bytes": asset.bytes,
+            "sha256": asset.sha256,
+            "cached": str(cached_folder(asset)) if is_cached(asset) else None,
         }
-        for a in ASSETS
+        for asset in ASSETS
+    ] + [
+        {
+            "id": file.name,
+            "origin": file.origin,
+            "licence": file.licence,
+            "bytes": file.bytes,
+            "sha256": file.sha256,
+            "cached": None if (path := local_path(file)) is None else str(path),
+        }
+        for file in BENCHMARK_FILES
     ]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -293,18 +381,24 @@ def assets_fetch(
     Example: tuneproof assets fetch smollm2-135m-instruct
     """
     from tuneproof.assets import ensure_model, find_asset
+    from tuneproof.benchmark_files import ensure_file, find_benchmark_file
     from tuneproof.progress import make_reporter
 
-    typer.echo(ensure_model(find_asset(name), make_reporter(quiet=quiet)))
+    benchmark_file = find_benchmark_file(name)
+    if benchmark_file is not None:
+        typer.echo(ensure_file(benchmark_file))
+    else:
+        typer.echo(ensure_model(find_asset(name), make_reporter(quiet=quiet)))
 
 
 @assets_app.command("verify")
 def assets_verify() -> None:
-    """Compare every cached asset with the digests written when it was made.
+    """Compare every asset on this machine with its digest; a damaged cached copy is removed.
 
     Example: tuneproof assets verify
     """
     from tuneproof.assets import ASSETS, damage, forget, is_cached
+    from tuneproof.benchmark_files import BENCHMARK_FILES, verified
     from tuneproof.errors import AssetError
 
     for asset in ASSETS:
@@ -320,6 +414,8 @@ def assets_verify() -> None:
                 remedy=f"Fetch it again: tuneproof assets fetch {asset.name}",
             )
         typer.echo(f"{asset.id}  intact")
+    for file in BENCHMARK_FILES:
+        typer.echo(f"{file.name}  {'intact' if verified(file) else 'not cached'}")
 
 
 def main() -> None:

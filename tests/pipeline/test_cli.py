@@ -31,6 +31,8 @@ VERBS = [
     "report",
     "status",
     "plan",
+    "preview",
+    "audit",
     "assets",
 ]
 
