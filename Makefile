@@ -1,5 +1,6 @@
 # make demo   a fresh checkout to a report, on a CPU
 # make test   what CI runs
+# make bench  what is claimed about speed and memory, measured
 #
 # PIP_ARGS is passed to pip: where the index's torch is a CUDA build of gigabytes, point pip to
 # PyTorch's CPU builds with PIP_ARGS="--extra-index-url URL".
@@ -10,7 +11,7 @@ PIP_ARGS ?=
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt $(PIP_ARGS)
 
-.PHONY: demo test check test-slow clean help
+.PHONY: demo test check test-slow bench clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -44,6 +45,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-test: $(VENV)/.installed
 	@$(PIP) -e '.[test,serve]'
 	@touch $@
+
+# Each script prints a table, and says what it needs.
+bench: $(VENV)/.installed-test
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -18,7 +18,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from tuneproof.errors import RecipeError
-from tuneproof.recipe import Recipe
+from tuneproof.recipe import BENCHMARKS, Recipe
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -142,14 +142,14 @@ def _explain(
 ) -> RecipeError:
     """The first of pydantic's errors as one of ours: file and line, key, value, remedy."""
     first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-    path = tuple(str(p) for p in first["loc"] if _is_key(p))
+    path = tuple(str(p) for i, p in enumerate(first["loc"]) if _is_key(p, first["loc"][:i]))
     shown = ".".join(path)
     if first["type"] == "extra_forbidden" and any(o[: len(path)] == path for o in overridden):
         overridden = {path}
     where = _place(tree, path, name, overridden)
     place = f"{where}: {shown}" if shown else where
     if first["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
+        known = _known_keys(first["loc"][:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
         remedy = f"Did you mean {'.'.join((*path[:-1], near[0]))}?" if near else ""
         listed = f"Keys here: {', '.join(known)}." if known else ""
@@ -166,11 +166,14 @@ def _explain(
     return RecipeError(_expected(first), place=place, value=value)
 
 
-def _is_key(part: int | str) -> bool:
+def _is_key(part: int | str, before: tuple[int | str, ...]) -> bool:
     """Pydantic names union branches in ``loc``; they are no keys of the recipe."""
-    return isinstance(part, int) or (
-        part.replace("_", "").isalnum() and part not in ("str", "tuple", "none")
-    )
+    if isinstance(part, int):
+        return True
+    # After a place in a list stands the branch that the item's tag chose: evaluate, 0, mt_bench.
+    of_an_item = bool(before) and isinstance(before[-1], int)
+    branch = part in ("str", "tuple", "none") or (of_an_item and part in BENCHMARKS)
+    return part.replace("_", "").isalnum() and not branch
 
 
 def _expected(error: ErrorDetails) -> str:
@@ -226,11 +229,14 @@ def _place(
     return f"{name}:{line}" if line is not None else name
 
 
-def _known_keys(path: tuple[str, ...]) -> list[str]:
-    """The keys of the section at ``path``."""
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    """The keys of the section at pydantic's ``place``."""
     section: type[BaseModel] | None = Recipe
-    for part in path:
-        if part.isdigit():
+    for part in place:
+        if isinstance(part, int):
+            continue
+        if part in BENCHMARKS:
+            section = BENCHMARKS[part]
             continue
         field = section.model_fields.get(part) if section is not None else None
         section = _section_type(field.annotation) if field is not None else None

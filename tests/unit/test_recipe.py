@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tuneproof.cli import bundled_recipe
 from tuneproof.errors import RecipeError
 from tuneproof.recipe import Recipe, Source, named_seed, rng
 from tuneproof.recipe_file import dump_recipe, load_recipe, parse_recipe
@@ -131,3 +132,25 @@ def test_named_randomness_depends_on_every_name() -> None:
     # By the rule of the docstring, computed a second way: published runs are repeated by it.
     digest = hashlib.sha256(b"42\x1fjudge\x1forder\x1fq1").hexdigest()
     assert named_seed(42, "judge", "order", "q1") == int(digest[:16], 16) // 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "evaluate.0.question=9",
+            "evaluate.0.question: unknown key\n  Did you mean evaluate.0.questions?",
+        ),
+        ("evaluate.0.mode=single-ish", "evaluate.0.mode: unknown key"),
+        ("evaluate.1.selection=last-n", "evaluate.1.selection = last-n: expected 'first-n'"),
+        ("evaluate.0.benchmark=alpaca", "evaluate.0"),
+        ("evaluate.0.against=[]", "expected one opponent or more, each once"),
+        ("verdict.against=fair-base", "verdict.against fair-base is no opponent there"),
+        ("judge=null", "the benchmark alpaca_eval needs a judge section"),
+    ],
+)
+def test_benchmarks_are_checked_as_their_own_sections(text: str, said: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe(bundled_recipe("llama2-7b-dolly15k"), [text])
+    assert said in str(error.value)
+    assert "alpaca_eval.question" not in str(error.value)
