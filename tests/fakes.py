@@ -17,12 +17,16 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Says:
-    """A completion with this text; None for a message without content."""
+    """A completion with this text; None for a message without content.
+
+    ``top_logprobs`` are the likeliest first tokens, with their log probabilities.
+    """
 
     text: str | None
     finish_reason: str | None = "stop"
     prompt_tokens: int | None = 100
     completion_tokens: int | None = 10
+    top_logprobs: tuple[tuple[str, float], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, owner: ChatServer) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         match owner.decide(Received(self.path, self.headers["authorization"], body)):
-            case Says(text, finish_reason, prompt_tokens, completion_tokens):
-                self._send(200, _completion(text, finish_reason, prompt_tokens, completion_tokens))
+            case Says() as said:
+                self._send(200, _completion(said))
             case Status(status, message, code):
                 self._send(status, {"error": {"message": message, "code": code, "type": "test"}})
             case Garbage(raw, content_type):
@@ -172,13 +176,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Silence."""
 
 
-def _completion(
-    text: str | None,
-    finish_reason: str | None,
-    prompt_tokens: int | None,
-    completion_tokens: int | None,
-) -> dict[str, Any]:
-    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+def _completion(said: Says) -> dict[str, Any]:
+    usage = {"prompt_tokens": said.prompt_tokens, "completion_tokens": said.completion_tokens}
+    logprobs = None
+    if said.top_logprobs is not None:
+        likely = [{"token": t, "logprob": p, "bytes": None} for t, p in said.top_logprobs]
+        logprobs = {"content": [{**likely[0], "top_logprobs": likely}] if likely else []}
     return {
         "id": "chatcmpl-test",
         "object": "chat.completion",
@@ -187,11 +190,12 @@ def _completion(
         "choices": [
             {
                 "index": 0,
-                "finish_reason": finish_reason,
-                "message": {"role": "assistant", "content": text},
+                "finish_reason": said.finish_reason,
+                "message": {"role": "assistant", "content": said.text},
+                "logprobs": logprobs,
             }
         ],
-        "usage": None if prompt_tokens is None else usage,
+        "usage": None if said.prompt_tokens is None else usage,
     }
 
 

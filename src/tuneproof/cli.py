@@ -31,6 +31,13 @@ assets_app = typer.Typer(
     help="Files from elsewhere: list, fetch, verify. Example: tuneproof assets list",
 )
 app.add_typer(assets_app, name="assets")
+score_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Score files that the original tools wrote. Example: tuneproof score mt-bench FILE",
+)
+app.add_typer(score_app, name="score")
+
 RecipeArg = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
 RunDirOption = Annotated[
     Path | None, typer.Option("--run-dir", help="The run's folder [default: runs/<recipe name>].")
@@ -205,6 +212,35 @@ def report(
 
 
 @app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to write [default: RUN/export].")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A judged run as the files that AlpacaEval and FastChat (MT-Bench) write.
+
+    Example: tuneproof export runs/smollm2-dolly --out exported
+    """
+    from tuneproof.export.write import export_run
+    from tuneproof.workspace import RunDir
+
+    made = export_run(RunDir(run_dir), out if out is not None else run_dir / "export")
+    left_out = {reason: n for reason, n in made.left_out.items() if n}
+    if as_json:
+        files = [str(path) for path in made.files]
+        typer.echo(json.dumps({"files": files, "left_out": left_out}, indent=2))
+        return
+    for path in made.files:
+        typer.echo(path)
+    for reason, n in left_out.items():
+        typer.echo(f"left out: {n} ({reason})")
+    if not made.files:
+        typer.echo("nothing to export: the recipe asks neither alpaca_eval nor mt_bench")
+
+
+@app.command()
 def status(
     run_dir: Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")],
     as_json: JsonOption = False,
@@ -333,6 +369,71 @@ def audit(
         raise typer.Exit(1)
 
 
+@score_app.command("alpaca-eval")
+def score_alpaca_eval_file(
+    file: Annotated[
+        Path, typer.Argument(help="alpaca_eval's annotations.json, or its .gz.", metavar="FILE")
+    ],
+    mode: Annotated[
+        str | None,
+        typer.Option(help="The leaderboard's word: minimal, verified, community or dev."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The leaderboard's numbers of an AlpacaEval annotations file, with intervals and alarms.
+
+    Example: tuneproof score alpaca-eval annotations.json --mode community --json
+    """
+    from tuneproof.errors import UsageError
+    from tuneproof.progress import printable
+    from tuneproof.score.alpaca_eval import MODES, score_alpaca_eval, score_lines
+
+    if mode is not None and mode not in MODES:
+        raise UsageError(f"expected one of {', '.join(MODES)}", place="--mode", value=mode)
+    score = score_alpaca_eval(file, mode=mode)
+    if as_json:
+        typer.echo(json.dumps(score.as_dict(), indent=2))
+    else:
+        typer.echo("\n".join(printable(line) for line in score_lines(score)))
+
+
+@score_app.command("mt-bench")
+def score_mt_bench_file(
+    file: Annotated[
+        Path,
+        typer.Argument(help="FastChat's JUDGE_pair.jsonl or JUDGE_single.jsonl.", metavar="FILE"),
+    ],
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Only matches with this model (pairwise-baseline)."),
+    ] = None,
+    exclude_known_wrong_references: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-known-wrong-references",
+            help="Leave out the 13 questions whose reference answer is wrong.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """FastChat's tables of an MT-Bench judgments file, with intervals and what was dropped.
+
+    Example: tuneproof score mt-bench model_judgment/gpt-4_pair.jsonl
+    """
+    from tuneproof.progress import printable
+    from tuneproof.score.mt_bench import score_lines, score_mt_bench
+
+    score = score_mt_bench(
+        file,
+        baseline=baseline,
+        exclude_known_wrong_references=exclude_known_wrong_references,
+    )
+    if as_json:
+        typer.echo(json.dumps(score.as_dict(), indent=2))
+    else:
+        typer.echo("\n".join(printable(line) for line in score_lines(score)))
+
+
 @assets_app.command("list")
 def assets_list(as_json: JsonOption = False) -> None:
     """Every asset: origin, licence, digest, and where on this machine it is.
@@ -382,11 +483,19 @@ def assets_fetch(
     """
     from tuneproof.assets import ensure_model, find_asset
     from tuneproof.benchmark_files import ensure_file, find_benchmark_file
+    from tuneproof.errors import UsageError
     from tuneproof.progress import make_reporter
 
     benchmark_file = find_benchmark_file(name)
     if benchmark_file is not None:
         typer.echo(ensure_file(benchmark_file))
+    elif "/" in name:
+        raise UsageError(
+            "no such file of a benchmark",
+            place="asset",
+            value=name,
+            remedy="All assets: tuneproof assets list",
+        )
     else:
         typer.echo(ensure_model(find_asset(name), make_reporter(quiet=quiet)))
 

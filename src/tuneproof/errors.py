@@ -11,7 +11,8 @@ The tree, with the exit code that the command line gives for each branch::
     │   ├── CredentialError         a key that an endpoint needs is absent or refused
     │   └── EndpointError           a server that cannot be reached or does not know the model
     └── StageError              1   a stage that began and could not finish
-        └── AssetError              a file that could not be fetched, or is not what it should be
+        └── AssetError              a file from elsewhere that is not what it should be
+            └── MissingAssetError       … or that is nowhere to be had
 
 Each error says where (``place``), what was found there (``value``) and what to do about it
 (``remedy``). Bugs of our own are ``AssertionError`` and show a traceback.
@@ -89,3 +90,7 @@ class StageError(TuneproofError):
 
 class AssetError(StageError):
     """A file from elsewhere that could not be fetched, or is not the file it should be."""
+
+
+class MissingAssetError(AssetError):
+    """A file from elsewhere that is not on this machine and could not be fetched."""

@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from tuneproof.records import Arm
+
 
 class Section(BaseModel):
     """Base of all sections: frozen, strict types, unknown keys refused, values documented."""
@@ -209,9 +211,11 @@ class Judge(Section):
 
     ``base_url`` None is OpenAI itself. ``api_key_env`` names the environment variable that holds
     the key; None for an endpoint that asks for none. ``replay`` reads the replies from a recorded
-    journal (``journal``) and asks nobody. ``orders`` 2 shows every pair both ways round; a
-    benchmark whose protocol plays both games always does. The prices replace those of the price
-    table.
+    journal (``journal``, and the ratings' journal beside it) and asks nobody. ``orders`` 2 shows
+    every pair both ways round; 1 shows it once, AlpacaEval's as AlpacaEval draws it; MT-Bench's
+    protocol always plays both games. ``temperature`` and ``max_tokens`` are of the project's own
+    prompts; a benchmark's protocol brings its own, but for the temperature of ``binary`` and
+    MT-Bench, which is 0 there as here. The prices replace those of the price table.
     """
 
     kind: Literal["openai", "replay"] = "openai"
@@ -251,10 +255,11 @@ class Judge(Section):
         return value
 
 
-Opponent = Literal["base", "fair-base"]
+Opponent = Literal["base", "fair-base", "baseline"]
 """Whom the tuned model is compared with: the base model asked with the training template, or at its
 best (its own chat template where it has one, else a few examples before the question; stop strings
-for what a model that knows no end runs on into)."""
+for what a model that knows no end runs on into), or on AlpacaEval the stored answers of the
+leaderboard's baseline, gpt-4-1106-preview."""
 
 Selection = Literal["first-n", "stratified"]
 """Which questions a subset has: the first ones of the file, or a seeded draw in which every
@@ -278,6 +283,12 @@ class _Benchmark(Section):
             raise ValueError("expected one opponent or more, each once")
         return value
 
+    @model_validator(mode="after")
+    def _who_is_there(self) -> Self:
+        if "baseline" in self.against and not isinstance(self, AlpacaEval):
+            raise ValueError("baseline is an opponent on alpaca_eval alone")
+        return self
+
 
 class Heldout(_Benchmark):
     """The instructions of the test split. It was shuffled: its first rows are a random draw."""
@@ -288,22 +299,51 @@ class Heldout(_Benchmark):
 class AlpacaEval(_Benchmark):
     """AlpacaEval 2: 805 single-turn instructions, judged pairwise.
 
-    ``length_control`` ``official`` asks for the leaderboard's length-controlled rate, which exists
-    for the leaderboard's own match alone; ``fitted`` estimates one from this match.
+    ``protocol`` ``weighted`` is the leaderboard's: a preference is read from the probabilities of
+    the judge's first token; ``binary`` reads the token itself, for endpoints that give no
+    probabilities; ``own`` is this project's prompt. Without AlpacaEval's prompt file the own one
+    serves, and the report says so. ``length_control`` ``official`` asks for the leaderboard's
+    length-controlled rate, which exists for the leaderboard's own match alone; ``fitted`` for one
+    estimated from this match.
     """
 
     benchmark: Literal["alpaca_eval"]
     selection: Selection = "stratified"
+    protocol: Literal["weighted", "binary", "own"] = "weighted"
     length_control: Literal["fitted", "official"] = "fitted"
 
 
 class MtBench(_Benchmark):
-    """MT-Bench: 80 questions of two turns in eight categories, every pair judged in both orders."""
+    """MT-Bench: 80 questions of two turns in eight categories, every pair judged in both orders.
+
+    ``protocol`` ``official`` asks with FastChat's prompts; ``own`` with this project's, which also
+    serves where FastChat's files cannot be had. ``mode`` is FastChat's: in ``pairwise-all`` tuned
+    meets every opponent, in ``pairwise-baseline`` the only one; the games are the same, but the
+    baseline has no line in the table. In ``single`` each answer is rated from 1 to 10 by itself.
+    ``exclude_known_wrong`` leaves out the 13 questions whose reference answer is known to be wrong.
+    ``max_tokens`` limits a judge's reply to FastChat's prompts; its own limit is 2048.
+    """
 
     benchmark: Literal["mt_bench"]
     selection: Selection = "stratified"
-    mode: Literal["pairwise-all"] = "pairwise-all"
+    protocol: Literal["official", "own"] = "official"
+    mode: Literal["pairwise-all", "pairwise-baseline", "single"] = "pairwise-all"
+    exclude_known_wrong: bool = False
+    max_tokens: int = Field(default=2048, ge=1)
 
+    @model_validator(mode="after")
+    def _one_baseline(self) -> Self:
+        if self.mode == "pairwise-baseline" and len(self.against) != 1:
+            raise ValueError("expected one opponent under against: the baseline")
+        return self
+
+
+BENCHMARKS: dict[str, type[Section]] = {
+    "heldout": Heldout,
+    "alpaca_eval": AlpacaEval,
+    "mt_bench": MtBench,
+}
+"""The sections under ``evaluate``, by their ``benchmark``."""
 
 Evaluation = Annotated[Heldout | AlpacaEval | MtBench, Field(discriminator="benchmark")]
 
@@ -330,10 +370,12 @@ class VerdictRule(Section):
 
 
 class Recipe(Section):
-    """One experiment."""
+    """One experiment. ``assets`` is a folder of benchmark files that are not fetched, as
+    ``TUNEPROOF_ASSETS`` names one; relative to the working directory."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
     seed: int = Field(default=42, ge=0, lt=2**32)
+    assets: str | None = None
     data: Data
     model: Model
     lora: Lora = Lora()
@@ -361,14 +403,27 @@ class Recipe(Section):
             raise ValueError(f"verdict.benchmark {wanted} is not under evaluate: {names}")
         if metric != "win_rate" and (wanted not in (None, "heldout") or "heldout" not in names):
             raise ValueError(f"verdict.metric {metric} needs the benchmark heldout under evaluate")
+        paired = [e for e in self.evaluate if not isinstance(e, MtBench) or e.mode != "single"]
         opponents = {o for e in self.evaluate if wanted in (None, e.benchmark) for o in e.against}
         if self.verdict.against is not None and self.verdict.against not in opponents:
             raise ValueError(f"verdict.against {self.verdict.against} is no opponent there")
         if metric == "win_rate" and self.judge is None:
             raise ValueError("verdict.metric win_rate needs a judge section")
+        if metric == "win_rate" and not [e for e in paired if wanted in (None, e.benchmark)]:
+            raise ValueError("verdict.metric win_rate needs pairs: mt_bench is in mode single")
         if metric == "exact_match" and self.data.columns.checkable is None:
             raise ValueError("verdict.metric exact_match needs data.columns.checkable")
         return self
+
+    def model_name(self, arm: Arm, adapter: int = 1) -> str:
+        """What exported files and printed tables call the model of an arm (and adapter)."""
+        if arm is Arm.BASELINE:
+            return BASELINE_MODEL
+        return f"{self.name}-{arm}" + (f"-{adapter}" if adapter > 1 else "")
+
+
+BASELINE_MODEL = "gpt4_1106_preview"
+"""What AlpacaEval's files call the model of its baseline answers."""
 
 
 def rng(seed: int, *names: str | int) -> random.Random:

@@ -32,11 +32,13 @@ class Arm(StrEnum):
     """Which model answered: the one we started from, or the one we trained.
 
     ``base`` and ``tuned`` are asked alike, with the training template. ``fair-base`` is the base
-    model at its best: asked in its own way, and stopped where its answer ends.
+    model at its best: asked in its own way, and stopped where its answer ends. ``baseline`` is the
+    model whose answers a benchmark brings along: they are read, not generated.
     """
 
     BASE = "base"
     FAIR_BASE = "fair-base"
+    BASELINE = "baseline"
     TUNED = "tuned"
 
 
@@ -44,11 +46,13 @@ class Stop(StrEnum):
     """Why an answer ended: by itself, at a stop string, at the token limit, or by a failure.
 
     ``stop-string`` is an end of fair-base alone: it began a new section or turn, which was cut off.
+    ``given`` is that of an answer which was read from a file: why it ended is not known.
     """
 
     EOS = "eos"
     STOP_STRING = "stop-string"
     LENGTH = "length"
+    GIVEN = "given"
     ERROR = "error"
 
     @property
@@ -130,7 +134,8 @@ class Answer(Record):
     """What one arm said at one turn of a question, and why it stopped.
 
     ``adapter`` numbers the trained adapters from 1 (always 1 for arms without one). ``n_tokens``
-    counts generated tokens, without the end-of-sequence token and what a stop string cut off.
+    counts generated tokens, without the end-of-sequence token and what a stop string cut off; it
+    is 0 for an answer that was read.
     ``text`` is empty and ``error`` set when ``stop`` is ``error``: a failure is never stored as an
     answer's text.
     """
@@ -183,6 +188,7 @@ class Match(Record):
 
     question_id: str
     benchmark: str
+    category: str | None = None
     turn: int = Field(default=1, ge=1)
     opponent: Arm
     adapter: int = Field(default=1, ge=1)
@@ -202,13 +208,19 @@ class Match(Record):
         return self
 
 
-class Judgment(Record):
-    """One judge's reply about one match. ``prefers`` is None when the reply could not be read.
+TopLogprobs = tuple[tuple[str, float], ...]
+"""The likeliest first tokens of a reply, each with its log probability in nats."""
 
-    ``unparsed`` then says why. ``protocol`` names how the judge was asked and its reply read.
-    ``key`` is the digest of the whole request, so that a reply is never asked for twice; matches
-    whose requests are the same share one. ``reply`` and ``finish_reason`` are the endpoint's own,
-    so that a reply can be read again.
+
+class Judgment(Record):
+    """One judge's reply about one match. ``p_first`` is P(the answer shown first is better).
+
+    It is None when the reply could not be read, and ``unparsed`` then says why. ``prefers`` is what
+    it comes to. ``protocol`` names how the judge was asked and its reply read. ``asked`` is False
+    where the protocol knows the result without asking (two equal answers). ``key`` is the digest of
+    the whole request, so that a reply is never asked for twice; matches whose requests are the same
+    share one. ``reply``, ``finish_reason`` and ``top_logprobs`` are the endpoint's own, so that a
+    reply can be read again.
     """
 
     key: str
@@ -221,6 +233,56 @@ class Judgment(Record):
     judge: str
     first: Arm
     prefers: Literal["A", "B", "tie"] | None
+    p_first: float | None = Field(default=None, ge=0, le=1)
+    unparsed: str | None = None
+    asked: bool = True
+    reply: str
+    finish_reason: str | None = None
+    top_logprobs: TopLogprobs | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_a_number(cls, value: object) -> object:
+        """``p_first`` of a judgment that has none, as recorded before there were probabilities."""
+        if isinstance(value, dict) and value.get("p_first") is None:
+            known = {"A": 1.0, "B": 0.0, "tie": 0.5}.get(str(value.get("prefers")))
+            return {**value, "p_first": known}
+        return value
+
+    @model_validator(mode="after")
+    def _parsed_or_not(self) -> Self:
+        if (self.prefers is None) != (self.unparsed is not None):
+            raise ValueError("a judgment has a preference, or a reason why it has none")
+        if self.prefers != preferred(self.p_first):
+            raise ValueError(f"p_first {self.p_first} does not prefer {self.prefers}")
+        return self
+
+
+def preferred(p_first: float | None) -> Literal["A", "B", "tie"] | None:
+    """The answer that a probability prefers: A is the one shown first."""
+    if p_first is None:
+        return None
+    return "tie" if p_first == 0.5 else "A" if p_first > 0.5 else "B"
+
+
+class Rating(Record):
+    """One judge's rating of one answer by itself. ``score`` is None when none could be read.
+
+    ``unparsed`` then says why. The rest is as in ``Judgment``.
+    """
+
+    key: str
+    question_id: str
+    benchmark: str
+    category: str | None
+    turn: int = Field(default=1, ge=1)
+    arm: Arm
+    adapter: int = Field(default=1, ge=1)
+    protocol: str
+    judge: str
+    score: float | None
     unparsed: str | None = None
     reply: str
     finish_reason: str | None = None
@@ -229,8 +291,8 @@ class Judgment(Record):
 
     @model_validator(mode="after")
     def _parsed_or_not(self) -> Self:
-        if (self.prefers is None) != (self.unparsed is not None):
-            raise ValueError("a judgment has a preference, or a reason why it has none")
+        if (self.score is None) != (self.unparsed is not None):
+            raise ValueError("a rating has a score, or a reason why it has none")
         return self
 
 
@@ -252,7 +314,8 @@ class Preference(Record):
     """P(tuned is better) for one pair of answers, from all judgments of it; None means unscored.
 
     A pair is the answers of ``opponent`` and of one adapter to one turn of a question; ``orders``
-    says in how many orders the protocol shows it.
+    says in how many orders the protocol shows it. ``orders_agree`` says whether both prefer the
+    same answer; None where there are no two replies that could be read.
     """
 
     question_id: str
@@ -393,6 +456,83 @@ class Tally(Record):
         return self.wins + self.losses + self.ties + self.unscored
 
 
+class AlpacaEvalLine(Record):
+    """One model's line of AlpacaEval's leaderboard, in its columns; rates are percentages.
+
+    ``n_total`` counts scored rows, ``n_unscored`` those with both answers and no preference, and
+    ``n_without_answers`` the questions on which an answer is missing or failed. ``avg_length`` is
+    in characters, over the answers of all rows, scored or not.
+    """
+
+    model: str
+    reference: str
+    adapter: int = Field(default=1, ge=1)
+    win_rate: float | None
+    standard_error: float | None
+    n_wins: int
+    n_wins_base: int
+    n_draws: int
+    n_total: int
+    discrete_win_rate: float | None
+    avg_length: int | None
+    mode: str
+    length_controlled_winrate: float | None = None
+    lc_standard_error: float | None = None
+    n_unscored: int
+    n_without_answers: int
+
+
+class LengthControlled(Record):
+    """The win rate at equal length: AlpacaEval's own where it is defined, and one of this match.
+
+    ``official`` is None where the match is not the leaderboard's, and ``reason`` says so; both are
+    None where several adapters have one each. ``fitted`` is this project's number, from this match
+    alone; ``length_effect`` is its φ (below 0: longer answers are preferred). ``n_longer`` and
+    ``n_shorter`` count rows in which the tuned answer is longer, or shorter, than the opponent's.
+    """
+
+    official: float | None
+    official_standard_error: float | None = None
+    source: str | None = None
+    reason: str | None = None
+    fitted: Estimate
+    length_effect: float | None
+    n_longer: int
+    n_shorter: int
+
+
+class MtBenchLine(Record):
+    """One model's line of FastChat's pairwise table; rates are shares of its matches."""
+
+    model: str
+    win: int
+    loss: int
+    tie: int
+    win_rate: float
+    loss_rate: float
+    win_rate_adjusted: float
+
+
+class MtBenchMatches(Record):
+    """FastChat's pairwise table of one opponent, and what became of the matches.
+
+    ``n_matches`` are in the table, ``n_dropped`` are not (a game without a winner), and
+    ``n_without_answers`` were not played; ``n_excluded`` were left out as the recipe says, and are
+    in no other count. ``n_inconsistent`` are ties because the two games
+    disagree; in ``n_contradictory`` of them each game has another winner. ``n_known_wrong`` matches
+    rest on a reference answer that is known to be wrong.
+    """
+
+    lines: tuple[MtBenchLine, ...]
+    n_matches: int
+    n_dropped: int
+    n_without_answers: int
+    n_excluded: int = 0
+    n_inconsistent: int
+    n_contradictory: int
+    n_known_wrong: int
+
+
 class PairwiseResult(Record):
     """What a judge preferred between tuned and one opponent.
 
@@ -401,8 +541,10 @@ class PairwiseResult(Record):
     whether that average lies above, below or at one half; ``pairs`` counts the single pairs of
     answers: one for each question, turn and adapter, both orders together. ``order_agreement`` is
     the share of pairs on which both orders gave the same preference; ``first_preferred`` the share
-    of decided judgments that preferred the answer shown first. The ``by_*`` win rates are there
-    where there are several turns, categories or adapters.
+    of decided judgments that preferred the answer shown first. ``n_inconsistent`` pairs have two
+    orders that do not prefer the same. ``n_judgments`` are replies; ``n_not_asked`` matches needed
+    none, their answers being equal. The ``by_*`` win rates are there where there are several turns,
+    categories or adapters; what is the benchmark's own (its columns, its table) where it is judged.
     """
 
     judge: str
@@ -412,13 +554,46 @@ class PairwiseResult(Record):
     win_rate: Estimate
     questions: Tally
     pairs: Tally
+    n_inconsistent: int = 0
     n_judgments: int
     n_unparsed: int
+    n_not_asked: int = 0
     order_agreement: Estimate
     first_preferred: Estimate
     by_turn: dict[str, Estimate] = Field(default_factory=dict)
     by_category: dict[str, Estimate] = Field(default_factory=dict)
     by_adapter: dict[str, Estimate] = Field(default_factory=dict)
+    alpaca_eval: tuple[AlpacaEvalLine, ...] = ()
+    length_controlled: LengthControlled | None = None
+    mt_bench: MtBenchMatches | None = None
+
+
+class RatingLine(Record):
+    """One model's line of FastChat's single-answer table, in points from 1 to 10."""
+
+    model: str
+    first_turn: float | None
+    second_turn: float | None
+    average: float | None
+    n_scored: int
+    n_unscored: int
+
+
+class RatingsResult(Record):
+    """What a judge gave each answer by itself, in points from 1 to 10.
+
+    ``against`` has, by opponent, its mean rating, tuned's, and the paired difference; turns and
+    adapters of a question are averaged first. ``n_ratings`` are replies, ``n_known_wrong`` those
+    that rest on a reference answer that is known to be wrong.
+    """
+
+    judge: str
+    protocol: str
+    against: dict[str, ArmPair]
+    lines: tuple[RatingLine, ...]
+    n_ratings: int
+    n_unparsed: int
+    n_known_wrong: int
 
 
 class Measures(Record):
@@ -438,6 +613,7 @@ class BenchmarkResult(Measures):
 
     Its own ``Measures`` are of base and tuned; ``fair_base`` has those of fair-base and tuned.
     ``pairwise`` is against the recipe's first opponent, ``others`` against the rest, by name.
+    ``ratings`` takes their place where answers were rated one by one.
     """
 
     n_questions: int
@@ -446,6 +622,7 @@ class BenchmarkResult(Measures):
     fair_base: Measures | None = None
     pairwise: PairwiseResult | None
     others: dict[str, PairwiseResult] = Field(default_factory=dict)
+    ratings: RatingsResult | None = None
 
 
 class LossPoint(Record):
@@ -506,7 +683,7 @@ class Results(Record):
     ``training`` is that of the first adapter, ``other_trainings`` those of the others, in order.
     """
 
-    format: int = 2
+    format: int = 3
     name: str
     verdict: Verdict
     heldout_loss: HeldoutLoss | None

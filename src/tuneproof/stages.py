@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tuneproof.errors import RecipeError
 from tuneproof.pipeline import Run, Stage, StageResult
-from tuneproof.recipe import Heldout
+from tuneproof.recipe import Heldout, MtBench
 from tuneproof.records import Split
 from tuneproof.workspace import digest_file, digest_value
 
@@ -136,6 +136,7 @@ def _generate_parts(run: Run) -> Mapping[str, object]:
                 "questions": e.questions,
                 "selection": None if isinstance(e, Heldout) else e.selection,
                 "fair-base": "fair-base" in e.against,
+                "baseline": "baseline" in e.against,
             }
             for e in run.recipe.evaluate
         },
@@ -146,9 +147,17 @@ def _generate_check(run: Run) -> None:
     from tuneproof.data.questions import selected_questions
 
     _model_check(run)
+    assets = run.recipe.assets
+    if assets is not None and not Path(assets).is_dir():
+        raise RecipeError(
+            "no such folder",
+            place="assets",
+            value=assets,
+            remedy="Relative paths start at the working directory.",
+        )
     for evaluation in run.recipe.evaluate:
         if not isinstance(evaluation, Heldout):
-            selected_questions(evaluation, seed=run.recipe.seed)
+            selected_questions(evaluation, seed=run.recipe.seed, assets=assets)
 
 
 _ADAPTER_FILE = re.compile(r"train/(?P<folder>adapter(?:-(?P<number>\d+))?)/")
@@ -188,20 +197,46 @@ def _judge_parts(run: Run) -> Mapping[str, object]:
     judge = run.recipe.judge
     # How fast we ask, and where the key is, changes no reply.
     how = {"concurrency", "timeout_s", "api_key_env", "journal", *_PRICES}
-    journal = Path(judge.journal) if judge is not None and judge.journal is not None else None
+    if judge is None:
+        return {"seed": run.recipe.seed, "journal": None, "judge": None}
+    from tuneproof.judge.clients import ratings_beside
+
+    journal = Path(judge.journal) if judge.journal is not None else None
+    beside = ratings_beside(journal) if journal is not None else None
     return {
         "seed": run.recipe.seed,
         "journal": digest_file(journal) if journal is not None and journal.is_file() else None,
-        "judge": judge.model_dump(mode="json", exclude=how) if judge else None,
+        "ratings journal": digest_file(beside) if beside is not None else None,
+        "judge": judge.model_dump(mode="json", exclude=how),
         "against": {e.benchmark: e.against for e in run.recipe.evaluate},
+        # As they are on this machine: getting a benchmark's files changes how it is judged.
+        "protocol": _protocols(run),
+        "mt_bench": [
+            e.model_dump(mode="json", include={"exclude_known_wrong", "max_tokens"})
+            for e in run.recipe.evaluate
+            if isinstance(e, MtBench)
+        ],
     }
+
+
+def _protocols(run: Run) -> dict[str, str]:
+    """The name of each benchmark's protocol, by what is on this machine."""
+    from tuneproof.judge.choice import choose
+
+    judge, assets = run.recipe.judge, run.recipe.assets
+    if judge is None:
+        return {}
+    return {e.benchmark: choose(e, judge, assets=assets).name for e in run.recipe.evaluate}
 
 
 def _judge_check(run: Run) -> None:
     if run.recipe.judge is not None:
+        from tuneproof.judge.choice import fetch_files
         from tuneproof.judge.clients import check
 
         check(run.recipe.judge)
+        for evaluation in run.recipe.evaluate:
+            fetch_files(evaluation, assets=run.recipe.assets)
 
 
 def _judge_run(run: Run, folder: Path) -> StageResult:
@@ -211,15 +246,21 @@ def _judge_run(run: Run, folder: Path) -> StageResult:
         run.recipe, generate_dir=run.dir.stage("generate"), out=folder, reporter=run.reporter
     )
     return StageResult(
-        outputs=[folder / f"{n}.jsonl" for n in ("similarity", "judgments", "preferences")],
+        outputs=[
+            folder / f"{n}.jsonl" for n in ("similarity", "judgments", "preferences", "ratings")
+        ],
         resumed=judged.n_from_journal,
         unfinished=judged.n_failed,
         facts={
+            **{f"protocol of {name}": used for name, used in _protocols(run).items()},
             "matches": judged.n_matches,
+            "ratings": judged.n_ratings,
             "requests": judged.n_requests,
             "unparsed": judged.n_unparsed,
             "failed": judged.n_failed,
+            "not asked": judged.n_not_asked,
             "skipped pairs": sum(judged.skipped.values()),
+            "excluded": judged.n_excluded,
             "prompt tokens": judged.prompt_tokens,
             "completion tokens": judged.completion_tokens,
         },
@@ -230,7 +271,9 @@ def _report_parts(run: Run) -> Mapping[str, object]:
     prepared, judged = run.dir.manifest("prepare"), run.dir.manifest("judge")
     ledger = prepared.ledger if prepared is not None else None
     return {
-        "recipe": run.recipe.model_dump(mode="json", exclude={"judge": {"api_key_env"}}),
+        "recipe": run.recipe.model_dump(
+            mode="json", exclude={"assets": True, "judge": {"api_key_env"}}
+        ),
         # Printed in the report, and in no file that it reads.
         "ledger": ledger.model_dump(mode="json") if ledger is not None else None,
         "unfinished": judged.unfinished if judged is not None else None,
@@ -267,7 +310,7 @@ STAGES = (
     ),
     Stage(
         name="generate",
-        version=2,
+        version=3,
         reads=("prepare/examples.jsonl", "train/adapter*"),
         parts=_generate_parts,
         check=_generate_check,
@@ -275,7 +318,7 @@ STAGES = (
     ),
     Stage(
         name="judge",
-        version=2,
+        version=3,
         reads=("generate/prompts.jsonl", "generate/answers.jsonl"),
         parts=_judge_parts,
         check=_judge_check,
@@ -283,7 +326,7 @@ STAGES = (
     ),
     Stage(
         name="report",
-        version=2,
+        version=3,
         reads=(
             "prepare/examples.jsonl",
             "train/loss.jsonl",

@@ -6,21 +6,29 @@ has rotary positions, and weights that do not depend on how many there are.
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
 import shutil
+import subprocess
+import sys
+import zipfile
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import shared
-from tests.fakes import ChatServer, shown
+from tests.conftest import benchmark_file, shared
+from tests.fakes import ChatServer, Says, shown
+from tuneproof.audit.audit import audit_file
+from tuneproof.benchmark_files import ALPACA_EVAL_PROMPT
 from tuneproof.data.encode import token_ids
 from tuneproof.data.questions import mt_bench_questions
 from tuneproof.data.templates import parse_template
-from tuneproof.errors import AssetError
+from tuneproof.errors import AssetError, MissingAssetError
+from tuneproof.export.write import Exported, export_run
 from tuneproof.generate.asking import Asked, ExamplesAsking
-from tuneproof.pipeline import Run, execute
+from tuneproof.pipeline import Run, execute, run_status
 from tuneproof.progress import SilentReporter
 from tuneproof.recipe import Model
 from tuneproof.recipe_file import load_recipe
@@ -35,7 +43,9 @@ from tuneproof.records import (
     Similarity,
     Stop,
 )
-from tuneproof.stages import stages_until
+from tuneproof.score.alpaca_eval import score_alpaca_eval
+from tuneproof.score.mt_bench import score_mt_bench
+from tuneproof.stages import STAGES, stages_until
 from tuneproof.train.model import load_tokenizer
 from tuneproof.workspace import RunDir, read_records
 
@@ -83,8 +93,18 @@ def write(
             judge={"base_url": url, "api_key_env": None, "model": "judge-1", "orders": 1},
             evaluate=[
                 {"benchmark": "heldout", "questions": N_HELDOUT, "against": BOTH},
-                {"benchmark": "alpaca_eval", "questions": N_ALPACA, "against": BOTH},
-                {"benchmark": "mt_bench", "questions": N_MT, "against": BOTH},
+                {
+                    "benchmark": "alpaca_eval",
+                    "questions": N_ALPACA,
+                    "against": BOTH,
+                    "protocol": "own",
+                },
+                {
+                    "benchmark": "mt_bench",
+                    "questions": N_MT,
+                    "against": BOTH,
+                    "protocol": "own",
+                },
             ],
             verdict={"metric": "win_rate", "benchmark": "mt_bench", "against": "fair-base"},
         )
@@ -316,4 +336,378 @@ def test_questions_that_cannot_be_had_are_refused_before_anything_is_written(
     )
     with pytest.raises(AssetError, match=r"alpaca_eval_gpt4_baseline\.json"):
         execute(make_run(recipe, tmp_path / "run"), stages_until("generate"))
+    assert not (tmp_path / "run").exists()
+
+
+# --- the official protocols, the benchmarks' own tables, exported files ------------------------
+
+N_WEIGHED = 14
+
+
+def weigh_length(body: dict[str, Any]) -> Says:
+    """AlpacaEval's judge: the longer output is likelier to be named, the more so the longer."""
+    user = body["messages"][-1]["content"]
+    first = user.index('"model_identifier": "M"') - user.index('"model_identifier": "m"')
+    second = user.index("## Task") - user.index('"model_identifier": "M"')
+    p = 1 / (1 + math.exp((second - first) / 150))
+    likely = sorted((("m", p), ("M", 1 - p)), key=lambda it: -it[1])
+    return Says(
+        likely[0][0], "length", top_logprobs=tuple((t, math.log(max(v, 1e-9))) for t, v in likely)
+    )
+
+
+def judge_of_both(body: dict[str, Any]) -> Says | str:
+    """AlpacaEval's by probabilities; MT-Bench's by length, and undecided now and then."""
+    if "logprobs" in body:
+        return weigh_length(body)
+    user = body["messages"][-1]["content"]
+    if len(user) % 7 == 0:
+        return "I cannot say."
+    if len(user) % 5 == 0:
+        return "Both are fine. [[C]]"
+    if "### Assistant A:" in user:
+        a, b = (len(user.split(f"### Assistant {x}:\n")[-1]) for x in "AB")
+    else:
+        parts = user.split("Answer]\n")
+        a, b = len(parts[-4]), len(parts[-2])
+    return "[[A]]" if a >= b else "[[B]]"
+
+
+@pytest.fixture
+def official(
+    tmp_path: Path, tiny_recipe: Callable[..., Path], roomy_model: Path
+) -> Callable[..., Path]:
+    """A recipe with both official protocols; AlpacaEval's prompt lies where the recipe says."""
+    folder = tmp_path / "files"
+    file = folder / ALPACA_EVAL_PROMPT.folder / ALPACA_EVAL_PROMPT.file
+    file.parent.mkdir(parents=True)
+    file.write_bytes(benchmark_file(ALPACA_EVAL_PROMPT).read_bytes())
+
+    def write(url: str, **mt_bench: object) -> Path:
+        return tiny_recipe(
+            assets=str(folder),
+            model={"id": str(roomy_model), "dtype": "float32"},
+            judge={
+                "base_url": url,
+                "api_key_env": None,
+                "model": "gpt-4-1106-preview",
+                "orders": 1,
+            },
+            evaluate=[
+                {
+                    "benchmark": "alpaca_eval",
+                    "questions": N_WEIGHED,
+                    "against": ["base", "baseline"],
+                    "length_control": "official",
+                },
+                {"benchmark": "mt_bench", "questions": 8, **mt_bench},
+            ],
+            verdict={"metric": "win_rate", "benchmark": "alpaca_eval"},
+            generate={"max_new_tokens": 24, "batch_size": 8, "temperature": 0.8},
+        )
+
+    return write
+
+
+def scored(exported: Exported, ending: str) -> dict[str, Any]:
+    """What ``tuneproof score`` says of the one exported file whose path ends so."""
+    (file,) = [path for path in exported.files if str(path).endswith(ending)]
+    if "annotations" in ending:
+        return score_alpaca_eval(file).as_dict()
+    return score_mt_bench(file).as_dict()
+
+
+def test_official_protocols_and_the_files_of_the_original_tools(
+    tmp_path: Path, official: Callable[..., Path]
+) -> None:
+    folder = tmp_path / "run"
+    with ChatServer(judge_of_both) as server:
+        run = make_run(official(server.url), folder)
+        execute(run, stages_until("report"))
+        assert [s.state for s in execute(run, stages_until("report"))] == ["fresh"] * 5
+
+    # --- answers: the baseline's are the file's own ---
+    answers = read_records(folder / "generate/answers.jsonl", Answer)
+    stored = {a.question_id: a for a in answers if a.arm is Arm.BASELINE}
+    assert len(stored) == N_WEIGHED
+    original = json.loads(shared("alpaca_eval/alpaca_eval_gpt4_baseline.json").read_text("utf-8"))
+    for question, answer in stored.items():
+        assert answer.text == original[int(question.removeprefix("alpaca-"))]["output"]
+        assert answer.stop is Stop.GIVEN
+
+    # --- how it was judged ---
+    manifest = RunDir(folder).manifest("judge")
+    assert manifest is not None
+    assert manifest.facts["protocol of alpaca_eval"] == "alpaca-eval-weighted"
+    assert manifest.facts["protocol of mt_bench"] == "mt-bench-pairwise"
+
+    # --- the report: tables that pass the audit ---
+    results = Results.model_validate_json((folder / "report/results.json").read_bytes())
+    audited = audit_file(folder / "report/report.md")
+    assert [t.table.benchmark.value for t in audited.tables] == [
+        "alpaca_eval", "alpaca_eval", "mt_bench",
+    ]  # fmt: skip
+    assert audited.problems == []
+    for name in ("alpaca_eval", "mt_bench"):
+        assert audit_file(folder / f"report/{name}.csv").problems == []
+    page = (folder / "report/index.html").read_text("utf-8")
+    assert page.count("<caption>AlpacaEval 2: win rate (%) and length</caption>") == 2
+    assert "<caption>MT-Bench, pairwise</caption>" in page
+    findings = " ".join(results.findings)
+    assert (
+        "asks for AlpacaEval's length-controlled rate, and there is none against base" in findings
+    )
+
+    # --- exported, and scored by the same rules: the report's own numbers ---
+    exported = export_run(RunDir(folder), tmp_path / "out")
+    pairwise = results.benchmarks["alpaca_eval"].pairwise
+    assert pairwise is not None
+    for result, reference in (
+        (pairwise, "tiny-base"),
+        (results.benchmarks["alpaca_eval"].others["baseline"], "gpt4_1106_preview"),
+    ):
+        said = scored(exported, f"against-{reference}/annotations.json")
+        (line,) = result.alpaca_eval
+        assert (said["model"], said["reference"]) == ("tiny-tuned", reference)
+        assert said["judge"] == "weighted_alpaca_eval_gpt4_turbo"
+        for column in ("win_rate", "standard_error", "n_wins", "n_wins_base", "n_draws", "n_total",
+                       "discrete_win_rate", "avg_length", "length_controlled_winrate",
+                       "n_unscored"):  # fmt: skip
+            assert said[column] == getattr(line, column), column
+        assert line.mode == "community"
+        assert line.n_total == N_WEIGHED
+        control = result.length_controlled
+        assert control is not None
+        assert control.official is None
+        assert said["length_controlled_reason"] == control.reason
+        assert control.reason is not None
+        fitted = said["length_controlled_win_rate_fitted"]
+        for end in ("value", "low", "high"):
+            mine = getattr(control.fitted, end)
+            assert fitted[end] == (None if mine is None else 100 * mine)
+        # The estimate by question is the same mean, before it goes through a file's 1 + q.
+        assert line.win_rate == pytest.approx(100 * (result.win_rate.value or 0), abs=1e-9)
+
+    mt = results.benchmarks["mt_bench"].pairwise
+    assert mt is not None
+    assert mt.mt_bench is not None
+    said = scored(exported, "gpt-4-1106-preview_pair.jsonl")
+    assert {
+        name: {k: row[k] for k in ("win", "loss", "tie", "win_rate", "loss_rate",
+                                   "win_rate_adjusted")}
+        for name, row in said["models"].items()
+    } == {line.model: line.model_dump(exclude={"model"}) for line in mt.mt_bench.lines}  # fmt: skip
+    for count in ("n_matches", "n_dropped", "n_inconsistent", "n_contradictory"):
+        assert said[count] == getattr(mt.mt_bench, count), count
+    assert said["known_wrong_references"]["n_judgments"] == mt.mt_bench.n_known_wrong
+    assert mt.mt_bench.n_matches + mt.mt_bench.n_dropped == 16
+    assert mt.mt_bench.n_dropped
+    assert mt.mt_bench.n_inconsistent
+    check_exported_files(exported, folder)
+
+
+def check_exported_files(exported: Exported, run: Path) -> None:
+    """The keys of the original files, and of what the run holds every row."""
+    names = sorted("/".join(p.parts[-3:]) for p in exported.files)
+    assert names == [
+        "alpaca_eval/gpt4_1106_preview/model_outputs.json",
+        "alpaca_eval/tiny-base/model_outputs.json",
+        "alpaca_eval/tiny-tuned/model_outputs.json",
+        "mt_bench/model_answer/tiny-base.jsonl",
+        "mt_bench/model_answer/tiny-tuned.jsonl",
+        "mt_bench/model_judgment/gpt-4-1106-preview_pair.jsonl",
+        "tiny-tuned/against-gpt4_1106_preview/annotations.json",
+        "tiny-tuned/against-tiny-base/annotations.json",
+    ]
+    assert not any(exported.left_out.values())
+    by_name = {"/".join(p.parts[-3:]): p for p in exported.files}
+
+    outputs = json.loads(by_name["alpaca_eval/tiny-tuned/model_outputs.json"].read_text("utf-8"))
+    assert len(outputs) == N_WEIGHED
+    assert set(outputs[0]) == {"dataset", "instruction", "output", "generator"}
+    with gzip.open(shared("alpaca_eval/annotations/alpaca-7b.json.gz")) as file:
+        theirs = json.load(file)[0]
+    rows = json.loads(by_name["tiny-tuned/against-tiny-base/annotations.json"].read_text("utf-8"))
+    assert set(rows[0]) == set(theirs)
+    completion = next(r["raw_completion"] for r in rows if r["raw_completion"])
+    assert set(completion) == set(theirs["raw_completion"])
+    assert set(completion["logprobs"]["content"][0]) == {
+        "token", "bytes", "logprob", "top_logprobs",
+    }  # fmt: skip
+
+    def lines(name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in by_name[name].read_text("utf-8").splitlines()]
+
+    real = shared("mt_bench/model_judgment/gpt-4_pair.sample.jsonl").read_text("utf-8")
+    pairs = lines("mt_bench/model_judgment/gpt-4-1106-preview_pair.jsonl")
+    assert list(pairs[0]) == list(json.loads(real.splitlines()[0]))
+    judgments = read_records(run / "judge/judgments.jsonl", Judgment)
+    replies = {j.reply for j in judgments if j.benchmark == "mt_bench"}
+    assert {row[g] for row in pairs for g in ("g1_judgment", "g2_judgment")} <= replies
+    answers = lines("mt_bench/model_answer/tiny-tuned.jsonl")
+    answer = json.loads(
+        shared("mt_bench/model_answer/phi-3.jsonl").read_text("utf-8").splitlines()[0]
+    )
+    assert list(answers[0]) == list(answer)
+    assert len(answers) == 8
+    assert all(len(row["choices"][0]["turns"]) == 2 for row in answers)
+    # Each game shows what the two models answered.
+    (first,) = [r for r in pairs if (r["question_id"], r["turn"]) == (answers[0]["question_id"], 1)]
+    said = answers[0]["choices"][0]["turns"][0]
+    assert f"Assistant A's Answer]\n{said}\n[The End" in first["g1_user_prompt"]
+    assert f"Assistant B's Answer]\n{said}\n[The End" in first["g2_user_prompt"]
+
+
+def test_answers_rated_one_by_one_and_their_file(
+    tmp_path: Path, official: Callable[..., Path]
+) -> None:
+    folder = tmp_path / "run"
+
+    def rate(body: dict[str, Any]) -> Says | str:
+        if "logprobs" in body:
+            return weigh_length(body)
+        number = len(body["messages"][-1]["content"])
+        return "No." if number % 9 == 0 else f"Rating: [[{1 + number % 10}]]"
+
+    with ChatServer(rate) as server:
+        execute(make_run(official(server.url, mode="single"), folder), stages_until("report"))
+    results = Results.model_validate_json((folder / "report/results.json").read_bytes())
+    mt = results.benchmarks["mt_bench"]
+    assert mt.pairwise is None
+    assert mt.ratings is not None
+    assert (mt.ratings.protocol, mt.ratings.n_ratings) == ("mt-bench-single", 2 * 2 * 8)
+    assert mt.ratings.n_unparsed
+    pair = mt.ratings.against["base"]
+    assert None not in (pair.base.value, pair.tuned.value, pair.difference.low)
+    said = scored(export_run(RunDir(folder), tmp_path / "out"), "gpt-4-1106-preview_single.jsonl")
+    assert said["n_unscored"] == mt.ratings.n_unparsed
+    assert {line.model: line.average for line in mt.ratings.lines} == {
+        name: row["average"] for name, row in said["models"].items()
+    }
+    text = (folder / "report/report.md").read_text("utf-8")
+    assert "| Model | first_turn | second_turn | average |" in text
+    assert "Rating (points from 1 to 10; higher is better)" in text
+    assert (folder / "report/mt_bench.csv").read_text().startswith("Model,first_turn,")
+
+
+def fastchat_script(folder: Path) -> Path:
+    """FastChat's ``show_result.py``, out of its wheel; or a skip."""
+    wheel = "fschat==0.2.36"
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder),
+         "--disable-pip-version-check", wheel],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found = list(folder.glob("fschat-*.whl"))
+    if done.returncode != 0 or not found:
+        pytest.skip(f"needs FastChat's script: {wheel} could not be fetched")
+    script = folder / "show_result.py"
+    with zipfile.ZipFile(found[0]) as archive:
+        script.write_bytes(archive.read("fastchat/llm_judge/show_result.py"))
+    return script
+
+
+def shown_by_fastchat(script: Path, mode: str, file: Path) -> list[list[str]]:
+    """The rows that the script prints, with all digits."""
+    code = (
+        "import pandas, runpy, sys; pandas.set_option('display.precision', 17);"
+        "pandas.set_option('display.width', 999);"
+        f"sys.argv = ['show_result.py', '--mode', {mode!r}, '--input-file', {str(file)!r}];"
+        f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    return [line.split() for line in done.stdout.splitlines() if line.startswith("tiny-")]
+
+
+@pytest.mark.parametrize("mode", ["pairwise-all", "single"])
+def test_fastchats_own_script_makes_the_same_table_of_our_file(
+    tmp_path: Path, official: Callable[..., Path], mode: str
+) -> None:
+    script = fastchat_script(tmp_path)
+    folder = tmp_path / "run"
+
+    def reply(body: dict[str, Any]) -> Says | str:
+        number = len(body["messages"][-1]["content"])
+        if mode == "single" and "logprobs" not in body:
+            return "No." if number % 9 == 0 else f"[[{1 + number % 10}]]"
+        return judge_of_both(body)
+
+    with ChatServer(reply) as server:
+        execute(make_run(official(server.url, mode=mode), folder), stages_until("report"))
+    results = Results.model_validate_json((folder / "report/results.json").read_bytes())
+    exported = export_run(RunDir(folder), tmp_path / "out")
+    (file,) = [p for p in exported.files if p.parent.name == "model_judgment"]
+    shown = shown_by_fastchat(script, mode, file)
+    mt = results.benchmarks["mt_bench"]
+    if mode == "single":
+        assert mt.ratings is not None
+        # Three tables: the first turn, the second, the average; the turn stands before a score.
+        assert len(shown) == 6
+        for turn, ours in ((0, "first_turn"), (2, "second_turn"), (4, "average")):
+            theirs = {row[0]: float(row[-1]) for row in shown[turn : turn + 2]}
+            assert theirs == pytest.approx({m.model: getattr(m, ours) for m in mt.ratings.lines})
+        return
+    assert mt.pairwise is not None
+    assert mt.pairwise.mt_bench is not None
+    columns = ("win", "loss", "tie", "win_rate", "loss_rate", "win_rate_adjusted")
+    assert {row[0]: [float(x) for x in row[1:]] for row in shown} == {
+        line.model: [getattr(line, c) for c in columns] for line in mt.pairwise.mt_bench.lines
+    }
+
+
+def test_getting_a_benchmarks_files_later_makes_its_judging_stale(
+    tmp_path: Path, official: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without AlpacaEval's prompt file our own serves, and everything says so."""
+    monkeypatch.setenv("TUNEPROOF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    folder, files = tmp_path / "run", tmp_path / "files"
+    (prompt,) = [p for p in files.rglob("*") if p.is_file()]
+    elsewhere = prompt.rename(tmp_path / prompt.name)
+
+    def reply(body: dict[str, Any]) -> Says | str:
+        ours = "VERDICT: A" in body["messages"][0]["content"]
+        return prefer_longer(body) if ours else judge_of_both(body)
+
+    with ChatServer(reply) as server:
+        recipe = official(server.url)
+        execute(make_run(recipe, folder), stages_until("report"))
+        results = Results.model_validate_json((folder / "report/results.json").read_bytes())
+        pairwise = results.benchmarks["alpaca_eval"].pairwise
+        assert pairwise is not None
+        assert pairwise.protocol == "tuneproof-pairwise"
+        assert any("judged with this project's own prompt" in f for f in results.findings)
+        assert pairwise.length_controlled is not None
+        assert pairwise.length_controlled.official is None
+        manifest = RunDir(folder).manifest("judge")
+        assert manifest is not None
+        assert manifest.facts["protocol of alpaca_eval"] == "tuneproof-pairwise"
+        elsewhere.rename(prompt)
+        status = {s.stage: s for s in run_status(make_run(recipe, folder), STAGES)}
+        assert status["judge"].state == "stale"
+        assert status["judge"].reasons == (
+            'protocol.alpaca_eval was "tuneproof-pairwise", is "alpaca-eval-weighted"',
+        )
+    # What was judged is exported under the name of how it was judged.
+    said = scored(export_run(RunDir(folder), tmp_path / "out"), "tiny-base/annotations.json")
+    assert said["judge"] == "tuneproof-pairwise:gpt-4-1106-preview"
+    # FastChat's files need the prompts that its judge was shown.
+    monkeypatch.setenv("TUNEPROOF_ASSETS", str(files))
+    with pytest.raises(MissingAssetError, match="judged with mt-bench-pairwise, whose prompts"):
+        export_run(RunDir(folder), tmp_path / "out")
+
+
+def test_a_wrong_file_of_a_benchmark_is_refused_before_anything_is_written(
+    tmp_path: Path, official: Callable[..., Path]
+) -> None:
+    with ChatServer(judge_of_both) as server:
+        recipe = official(server.url)
+        (prompt,) = [p for p in (tmp_path / "files").rglob("*") if p.is_file()]
+        prompt.write_text("another prompt", encoding="utf-8")
+        with pytest.raises(AssetError, match="expected SHA-256"):
+            execute(make_run(recipe, tmp_path / "run"), stages_until("report"))
+        assert server.received == []
     assert not (tmp_path / "run").exists()

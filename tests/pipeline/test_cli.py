@@ -29,11 +29,13 @@ VERBS = [
     "generate",
     "judge",
     "report",
+    "export",
     "status",
     "plan",
     "preview",
     "audit",
     "assets",
+    "score",
 ]
 
 

@@ -17,10 +17,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import shared
+from tests.conftest import benchmark_file, shared
 from tuneproof.assets import ensure_model, find_asset
+from tuneproof.audit.audit import audit_file
+from tuneproof.benchmark_files import ALPACA_EVAL_PROMPT
+from tuneproof.export.write import export_run
 from tuneproof.records import Judgment, Outcome, Results
-from tuneproof.workspace import read_records
+from tuneproof.score.alpaca_eval import score_alpaca_eval
+from tuneproof.score.mt_bench import score_mt_bench
+from tuneproof.workspace import RunDir, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +72,7 @@ def test_dolly_judged_by_a_weak_judge_is_inconclusive(tmp_path: Path) -> None:
         "train.max_steps=10",
         "train.eval_rows=40",
         "train.max_length=256",
-        "evaluate.0.questions=12",
+        "evaluate=[{benchmark: heldout, questions: 12}]",
         "generate.max_new_tokens=48",
         "judge.api_key_env=null",
         f"judge.model={judge}",
@@ -89,3 +94,64 @@ def test_dolly_judged_by_a_weak_judge_is_inconclusive(tmp_path: Path) -> None:
     assert len(judgments) == 24
     assert all(j.completion_tokens for j in judgments)
     assert json.loads((tmp_path / "run/judge/manifest.json").read_text())["unfinished"] == 0
+
+
+def test_dolly_on_both_benchmarks_by_their_own_protocols(tmp_path: Path) -> None:
+    """AlpacaEval's binary protocol and FastChat's pairs; tables, exported files, their score."""
+    benchmark_file(ALPACA_EVAL_PROMPT)
+    judge = ensure_model(find_asset("smollm2-135m-instruct"))
+    arguments = [
+        f"assets={shared('mt_bench').parent}",
+        f"data.source.path={shared('databricks-dolly-15k.jsonl')}",
+        "train.max_steps=4",
+        "train.eval_rows=16",
+        "train.max_length=256",
+        "evaluate.0.questions=2",
+        "evaluate.1.questions=12",
+        "evaluate.1.protocol=binary",
+        "evaluate.2.questions=4",
+        "evaluate.2.max_tokens=128",
+        "generate.max_new_tokens=64",
+        "judge.api_key_env=null",
+        f"judge.model={judge}",
+        "judge.max_tokens=64",
+        "judge.orders=1",
+        "judge.concurrency=1",
+        "judge.timeout_s=600",
+    ]
+    folder = tmp_path / "run"
+    with served(judge) as url:
+        done = subprocess.run(
+            [sys.executable, "-m", "tuneproof", "run", str(ROOT / "recipes/smollm2-dolly.yaml"),
+             "--run-dir", str(folder), "--json",
+             *(x for a in [*arguments, f"judge.base_url={url}"] for x in ("--set", a))],
+            capture_output=True, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = Results.model_validate_json(done.stdout)
+    pairwise = {n: b.pairwise for n, b in results.benchmarks.items() if b.pairwise is not None}
+    assert {n: p.protocol for n, p in pairwise.items()} == {
+        "heldout": "tuneproof-pairwise",
+        "alpaca_eval": "alpaca-eval-binary",
+        "mt_bench": "mt-bench-pairwise",
+    }
+    (line,) = pairwise["alpaca_eval"].alpaca_eval
+    assert line.n_total + line.n_unscored + line.n_without_answers == 12
+    assert line.n_total > 0, "the judge named neither m nor M"
+    matches = pairwise["mt_bench"].mt_bench
+    assert matches is not None
+    assert matches.n_matches + matches.n_dropped + matches.n_without_answers == 8
+    assert audit_file(folder / "report/report.md").problems == []
+
+    exported = export_run(RunDir(folder), tmp_path / "out")
+    (annotations,) = [p for p in exported.files if p.name == "annotations.json"]
+    said = score_alpaca_eval(annotations).as_dict()
+    for column in ("win_rate", "standard_error", "n_wins", "n_wins_base", "n_draws", "n_total",
+                   "discrete_win_rate", "avg_length", "n_unscored"):  # fmt: skip
+        assert said[column] == getattr(line, column), column
+    (pairs,) = [p for p in exported.files if p.parent.name == "model_judgment"]
+    table = score_mt_bench(pairs).pairs
+    assert table is not None
+    assert (table.n_matches, table.n_dropped) == (matches.n_matches, matches.n_dropped)
+    for one in matches.lines:
+        assert table.models[one.model].win_rate_adjusted == one.win_rate_adjusted

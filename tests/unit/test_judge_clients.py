@@ -62,6 +62,45 @@ def test_a_reply_with_its_costs() -> None:
     assert received.path == "/v1/chat/completions"
 
 
+def test_probabilities_are_asked_for_and_come_back() -> None:
+    wanted = BODY | {"logprobs": True, "top_logprobs": 5, "top_p": 1.0, "temperature": 1}
+    likely = (("m", -0.25), ("M", -1.5))
+
+    def asked(server: ChatServer) -> Any:
+        async def go() -> Any:
+            async with OpenAIClient(judge(server.url), max_retries=0) as client:
+                return await client.ask(wanted, key="k")
+
+        return asyncio.run(go())
+
+    with ChatServer(lambda _: Says("m", "length", top_logprobs=likely)) as server:
+        assert asked(server).top_logprobs == likely
+        assert server.received[0].body == wanted
+    with ChatServer(lambda _: Says("m", "length", top_logprobs=())) as server:
+        assert asked(server).top_logprobs is None
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "found"),
+    [
+        (b"null", None),
+        (b'{"content": null}', None),
+        (b'{"content": []}', None),
+        (b'{"content": [{"token": "m", "logprob": -1}]}', None),
+        (b'{"content": [{"token": "m", "logprob": -1, "top_logprobs": []}]}', ()),
+        (
+            b'{"content": [{"top_logprobs": [{"token": "m", "logprob": -1},'
+            b' {"token": "M", "logprob": -Infinity}]}, {"top_logprobs": []}]}',
+            (("m", -1.0),),
+        ),
+    ],
+)
+def test_only_the_first_tokens_finite_probabilities_are_kept(logprobs: bytes, found: Any) -> None:
+    body = b'{"choices": [{"message": {"content": "m"}, "logprobs": ' + logprobs + b"}]}"
+    with ChatServer(lambda _: Garbage(body, "application/json")) as server:
+        assert ask(server).top_logprobs == found
+
+
 def test_a_reply_without_usage_or_finish_reason() -> None:
     with ChatServer(lambda _: Says("x", None, None)) as server:
         assert ask(server) == Reply(text="x")

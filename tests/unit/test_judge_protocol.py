@@ -183,7 +183,8 @@ def test_one_order_is_the_same_for_all_opponents_and_adapters_of_a_question() ->
     protocol = OwnPairwise(orders=1)
     for question in (f"q{i}" for i in range(30)):
         sides = {
-            protocol.firsts(question, arm, seed=7) == (arm,) for arm in (Arm.BASE, Arm.FAIR_BASE)
+            protocol.firsts(prompt(question), arm, seed=7) == (arm,)
+            for arm in (Arm.BASE, Arm.FAIR_BASE)
         }
         assert len(sides) == 1
 
@@ -530,7 +531,7 @@ def test_pairs_of_one_question_are_kept_apart() -> None:
     judged = [
         judgment("q", Arm.TUNED, "A").model_copy(
             update={"turn": 2, "opponent": Arm.FAIR_BASE, "adapter": 2, "first": first,
-                    "prefers": prefers}
+                    "prefers": prefers, "p_first": float(prefers == "A")}
         )
         for first, prefers in ((Arm.FAIR_BASE, "B"), (Arm.TUNED, "A"))
     ]  # fmt: skip

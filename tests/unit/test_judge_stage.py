@@ -460,7 +460,7 @@ def test_mt_bench_always_plays_both_games(tmp_path: Path) -> None:
             update={
                 "evaluate": (
                     Heldout(benchmark="heldout"),
-                    MtBench(benchmark="mt_bench", questions=3),
+                    MtBench(benchmark="mt_bench", questions=3, protocol="own"),
                 )
             }
         )

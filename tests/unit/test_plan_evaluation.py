@@ -153,7 +153,7 @@ def test_what_the_judge_reads_and_writes() -> None:
     asked = asked_of(recipe)
     cost, notes = plan_cost(recipe, asked, CountsWords(), LENGTHS)  # type: ignore[arg-type]
     assert notes == []
-    from tuneproof.judge.stage import protocol_of
+    from tuneproof.judge.choice import protocol_of
     from tuneproof.records import Arm, Match
 
     body = protocol_of(asked[0].evaluation, recipe.judge).request(

@@ -29,16 +29,19 @@ class Question:
     turns: tuple[str, ...]
 
 
-def alpaca_eval_questions() -> list[Question]:
+def alpaca_eval_questions(assets: str | None = None) -> list[Question]:
     """All 805, in the official order; ids count from ``alpaca-000``; category is the source set.
+
+    Args:
+        assets: the recipe's folder of benchmark files.
 
     Raises:
         AssetError: the file cannot be had.
     """
-    rows = json.loads(ensure_file(ALPACA_EVAL_QUESTIONS).read_text("utf-8"))
+    rows = json.loads(ensure_file(ALPACA_EVAL_QUESTIONS, assets).read_text("utf-8"))
     return [
         Question(
-            id=f"alpaca-{i:03}",
+            id=alpaca_eval_id(i),
             benchmark="alpaca_eval",
             category=row["dataset"],
             turns=(row["instruction"],),
@@ -47,16 +50,34 @@ def alpaca_eval_questions() -> list[Question]:
     ]
 
 
-def mt_bench_questions() -> list[Question]:
-    """All 80, in the official order; ids are the official numbers (``mt-81`` to ``mt-160``).
+def alpaca_eval_id(position: int) -> str:
+    """The id of the question at a position of the official order, from 0."""
+    return f"alpaca-{position:03}"
+
+
+def alpaca_eval_baseline(assets: str | None = None) -> dict[str, str]:
+    """The baseline's answer to each question, by the question's id.
 
     Raises:
         AssetError: the file cannot be had.
     """
-    lines = ensure_file(MT_BENCH_QUESTIONS).read_text("utf-8").splitlines()
+    rows = json.loads(ensure_file(ALPACA_EVAL_QUESTIONS, assets).read_text("utf-8"))
+    return {alpaca_eval_id(i): row["output"] for i, row in enumerate(rows)}
+
+
+def mt_bench_questions(assets: str | None = None) -> list[Question]:
+    """All 80, in the official order; ids are the official numbers (``mt-81`` to ``mt-160``).
+
+    Args:
+        assets: the recipe's folder of benchmark files.
+
+    Raises:
+        AssetError: the file cannot be had.
+    """
+    lines = ensure_file(MT_BENCH_QUESTIONS, assets).read_text("utf-8").splitlines()
     return [
         Question(
-            id=f"mt-{row['question_id']}",
+            id=mt_bench_id(row["question_id"]),
             benchmark="mt_bench",
             category=row["category"],
             turns=tuple(row["turns"]),
@@ -65,19 +86,40 @@ def mt_bench_questions() -> list[Question]:
     ]
 
 
+def mt_bench_id(number: int) -> str:
+    """The id of the question with that official number."""
+    return f"mt-{number}"
+
+
+KNOWN_WRONG_REFERENCES = frozenset(
+    {104, 105, 109, 111, 113, 114, 120, 122, 124, 125, 126, 128, 130}
+)
+"""Numbers of MT-Bench's questions whose GPT-4 reference answer is wrong (FastChat issue 3053)."""
+
+
+def mt_bench_number(question_id: str) -> int:
+    """The official number of a question of MT-Bench."""
+    return int(question_id.removeprefix("mt-"))
+
+
 def selected_questions(
-    evaluation: recipe.AlpacaEval | recipe.MtBench, *, seed: int
+    evaluation: recipe.AlpacaEval | recipe.MtBench, *, seed: int, assets: str | None = None
 ) -> list[Question]:
     """The questions that the recipe asks, in the official order.
+
+    Args:
+        evaluation: the benchmark's section of the recipe.
+        seed: the recipe's seed.
+        assets: the recipe's folder of benchmark files.
 
     Raises:
         AssetError: the benchmark's file cannot be had.
         RecipeError: the recipe asks for more questions than there are.
     """
     if isinstance(evaluation, recipe.AlpacaEval):
-        questions = alpaca_eval_questions()
+        questions = alpaca_eval_questions(assets)
     else:
-        questions = mt_bench_questions()
+        questions = mt_bench_questions(assets)
     wanted = evaluation.questions
     if wanted is not None and wanted > len(questions):
         raise RecipeError(

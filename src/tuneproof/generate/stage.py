@@ -14,6 +14,7 @@ from tuneproof.data.questions import selected_questions
 from tuneproof.data.templates import parse_template
 from tuneproof.generate.answers import Interview, answer_all
 from tuneproof.generate.asking import TemplateAsking, fair_asking
+from tuneproof.generate.baseline import baseline_answers
 from tuneproof.generate.losses import measure_losses
 from tuneproof.generate.plan import BASE, FAIR_BASE, Respondent
 from tuneproof.generate.prompts import benchmark_prompts, heldout_prompts
@@ -63,7 +64,7 @@ def generate_answers(
     """Ask every arm its questions, and measure base and tuned on the references.
 
     Base and each adapter answer all questions; fair-base those of the benchmarks that name it as
-    an opponent.
+    an opponent. The answers of an opponent ``baseline`` are read from the benchmark's file.
 
     Args:
         base_weights: what identifies the base model's weights; part of its answers' keys.
@@ -123,7 +124,15 @@ def generate_answers(
         journal_file=out / "answers.journal.jsonl",
         reporter=reporter,
     )
-    write_records(out / "answers.jsonl", answers.rows)
+    stored = [
+        answer
+        for e in recipe.evaluate
+        if Arm.BASELINE in e.against
+        for answer in baseline_answers(
+            [p for p in prompts if p.benchmark == e.benchmark], assets=recipe.assets
+        )
+    ]
+    write_records(out / "answers.jsonl", [*answers.rows, *stored])
     return Generated(
         outputs=[out / f"{n}.jsonl" for n in ("prompts", "answers", "heldout_loss")],
         resumed=losses.resumed + answers.resumed,
@@ -132,6 +141,7 @@ def generate_answers(
             "adapters": len(adapters),
             "fair-base asked with": fair.name if to_fair else None,
             "answers": len(answers.rows),
+            "stored answers": len(stored),
             "answer_tokens": sum(a.n_tokens for a in answers.rows),
             "errors": sum(a.stop is Stop.ERROR for a in answers.rows),
             "rows beyond the context": losses.too_long,
@@ -161,6 +171,6 @@ def all_prompts(
         if isinstance(evaluation, Heldout):
             prompts += heldout_prompts(tokenizer, template, examples)
         else:
-            questions = selected_questions(evaluation, seed=recipe.seed)
+            questions = selected_questions(evaluation, seed=recipe.seed, assets=recipe.assets)
             prompts += benchmark_prompts(tokenizer, template, questions)
     return prompts

@@ -11,6 +11,7 @@ could not be answered; a failure is never turned into a reply. What no further r
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from urllib.request import getproxies, proxy_bypass
 from pydantic import BaseModel, Field, ValidationError
 
 from tuneproof.errors import CredentialError, EndpointError, RecipeError
-from tuneproof.records import Judgment
+from tuneproof.records import Judgment, Rating
 from tuneproof.workspace import read_records
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from openai import APIStatusError
 
     from tuneproof import recipe
+    from tuneproof.records import TopLogprobs
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -39,10 +41,14 @@ MAX_RETRIES: Final = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What a judge said, why it stopped, and what that cost in tokens (None: not told)."""
+    """What a judge said, why it stopped, and what that cost in tokens (None: not told).
+
+    ``top_logprobs`` are the likeliest first tokens; None where the endpoint gave none.
+    """
 
     text: str
     finish_reason: str | None = None
+    top_logprobs: TopLogprobs | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
@@ -184,9 +190,23 @@ class _Message(BaseModel):
     refusal: str | None = None
 
 
+class _Likely(BaseModel):
+    token: str
+    logprob: float
+
+
+class _Token(BaseModel):
+    top_logprobs: list[_Likely] | None = None
+
+
+class _Logprobs(BaseModel):
+    content: list[_Token] | None = None
+
+
 class _Choice(BaseModel):
     message: _Message
     finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
 
 
 class _Usage(BaseModel):
@@ -308,21 +328,37 @@ def _read_completion(body: bytes) -> Reply | Failed:
     return Reply(
         text=content,
         finish_reason=choice.finish_reason,
+        top_logprobs=_first_token(choice.logprobs),
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
     )
+
+
+def _first_token(logprobs: _Logprobs | None) -> TopLogprobs | None:
+    """The likeliest first tokens. One of probability 0 (its logarithm is not finite) is absent."""
+    if logprobs is None or not logprobs.content or logprobs.content[0].top_logprobs is None:
+        return None
+    likely = logprobs.content[0].top_logprobs
+    return tuple((t.token, t.logprob) for t in likely if math.isfinite(t.logprob))
 
 
 # --- a recorded journal ----------------------------------------------------------------------
 
 
 class ReplayClient:
-    """Replies from recorded judgments, by key; a request that was not recorded fails."""
+    """Replies from recorded judgments, by key; a request that was not recorded fails.
+
+    ``path`` is a journal of judgments; one of ratings is read from beside it, where it is there.
+    """
 
     def __init__(self, path: Path) -> None:
         self._replies: dict[str, Reply] = {}
         for judgment in read_records(path, Judgment):
             self._replies.setdefault(judgment.key, recorded_reply(judgment))
+        ratings = ratings_beside(path)
+        if ratings is not None:
+            for rating in read_records(ratings, Rating):
+                self._replies.setdefault(rating.key, recorded_reply(rating))
 
     async def ask(self, request: Mapping[str, Any], *, key: str) -> Reply | Failed:
         """Look one request up; see ``Client.ask``."""
@@ -332,13 +368,24 @@ class ReplayClient:
         """Nothing is held."""
 
 
-def recorded_reply(judgment: Judgment) -> Reply:
-    """The reply that a judgment was read from."""
+RATINGS_JOURNAL: Final = "ratings.journal.jsonl"
+"""Lies beside the journal of judgments."""
+
+
+def ratings_beside(journal: Path) -> Path | None:
+    """The journal of ratings beside one of judgments; None where there is none."""
+    path = journal.with_name(RATINGS_JOURNAL)
+    return path if path.is_file() else None
+
+
+def recorded_reply(row: Judgment | Rating) -> Reply:
+    """The reply that a judgment or a rating was read from."""
     return Reply(
-        text=judgment.reply,
-        finish_reason=judgment.finish_reason,
-        prompt_tokens=judgment.prompt_tokens,
-        completion_tokens=judgment.completion_tokens,
+        text=row.reply,
+        finish_reason=row.finish_reason,
+        top_logprobs=row.top_logprobs if isinstance(row, Judgment) else None,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
     )
 
 

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuneproof.errors import StageError
-from tuneproof.records import Answer, Arm, Exchange, Judgment, Match, Preference, Prompt, Stop
+from tuneproof.records import (
+    Answer,
+    Arm,
+    Exchange,
+    Judgment,
+    Match,
+    Preference,
+    Prompt,
+    Stop,
+    preferred,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,13 +107,14 @@ def build_matches(
         if problem is not None:
             skipped[problem] += 1
             continue
-        for first in protocol.firsts(question, opponent, seed=seed):
+        for first in protocol.firsts(prompt, opponent, seed=seed):
             second = opponent if first is Arm.TUNED else Arm.TUNED
             *earlier, last = [(_text(t[first]), _text(t[second])) for t in told]
             matches.append(
                 Match(
                     question_id=question,
                     benchmark=prompt.benchmark,
+                    category=prompt.category,
                     turn=prompt.turn,
                     opponent=opponent,
                     adapter=pair.adapter,
@@ -163,11 +174,11 @@ def preferences(
 ) -> list[Preference]:
     """For each pair, P(tuned is better), from all judgments of it.
 
-    A judgment that prefers the tuned answer counts 1, the opponent's 0, a tie one half; the
-    protocol makes one number of the orders. With two orders a pair is scored only if *both* were
-    judged and could be read: one order alone would bring back the position bias that the other is
-    there to cancel. ``orders_agree`` is True where both orders led to the same arm, or both to a
-    tie; it is None where there are no two readable orders.
+    A judgment counts as its probability that the tuned answer is better (1, 0 and one half where
+    the judge says a word); the protocol makes one number of the orders. With two orders a pair is
+    scored only if *both* were judged and could be read: one order alone would bring back the
+    position bias that the other is there to cancel. ``orders_agree`` is True where both orders
+    prefer the same arm, or both neither; it is None where there are no two readable replies.
 
     Args:
         judgments: in any order; at most one for each pair and order.
@@ -204,15 +215,14 @@ def _preference(pair: Pair, judgments: list[Judgment], protocol: JudgeProtocol) 
         value=protocol.settle(values) if complete else None,
         n_judgments=len(judgments),
         n_unparsed=len(judgments) - len(values),
-        orders_agree=values[0] == values[1] if complete and protocol.orders == 2 else None,
+        orders_agree=preferred(values[0]) == preferred(values[1])
+        if complete and protocol.orders == 2 and all(j.asked for j in judgments)
+        else None,
     )
 
 
 def tuned_is_better(judgment: Judgment) -> float | None:
-    """1 where the judge preferred the tuned answer, 0 its opponent's, one half a tie, else None."""
-    if judgment.prefers is None:
+    """P(the tuned answer is better) by one judgment; None where it could not be read."""
+    if judgment.p_first is None:
         return None
-    if judgment.prefers == "tie":
-        return 0.5
-    preferred_first = judgment.prefers == "A"
-    return 1.0 if preferred_first == (judgment.first is Arm.TUNED) else 0.0
+    return judgment.p_first if judgment.first is Arm.TUNED else 1 - judgment.p_first

@@ -1,8 +1,8 @@
 """The project's own pairwise protocol: its prompt, its verdict line, and how a reply is read.
 
-Serves every benchmark whose own protocol is not asked for. The prompt is written for this project;
-a question of several turns is shown with each assistant's whole conversation, and its last turn is
-judged.
+Serves every benchmark whose own protocol is not asked for, or whose files cannot be had. The prompt
+is written for this project; a question of several turns is shown with each assistant's whole
+conversation, and its last turn is judged.
 
 A reply that cannot be read is an ``Unparsed`` value with its reason, never a tie and never a guess.
 """
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tuneproof import recipe
-from tuneproof.judge.protocol import Unparsed, VerdictToken
-from tuneproof.records import Arm, Match
+from tuneproof.judge.protocol import Reading, Unparsed, VerdictToken
+from tuneproof.records import Arm, Match, Prompt
 from tuneproof.workspace import digest_value
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class OwnPairwise:
     orders: int
     name: str = "tuneproof-pairwise"
 
-    def firsts(self, question_id: str, opponent: Arm, *, seed: int) -> tuple[Arm, ...]:
+    def firsts(self, prompt: Prompt, opponent: Arm, *, seed: int) -> tuple[Arm, ...]:
         """Both, or the one drawn by ``rng(seed, "judge", "order", question_id)``.
 
         The draw is the same for all opponents, adapters and turns of a question, so that what
@@ -41,16 +41,23 @@ class OwnPairwise:
         """
         if self.orders == 2:
             return (opponent, Arm.TUNED)
-        opponent_first = recipe.rng(seed, "judge", "order", question_id).random() < 0.5
+        opponent_first = recipe.rng(seed, "judge", "order", prompt.question_id).random() < 0.5
         return (opponent,) if opponent_first else (Arm.TUNED,)
 
     def request(self, match: Match, judge: recipe.Judge) -> dict[str, Any]:
         """See the function ``request``."""
         return request(match, judge)
 
-    def read(self, reply: Reply) -> VerdictToken | Unparsed:
+    def read(self, reply: Reply) -> Reading | Unparsed:
         """See the function ``parse``."""
-        return parse(reply.text, finish_reason=reply.finish_reason)
+        said = parse(reply.text, finish_reason=reply.finish_reason)
+        if isinstance(said, Unparsed):
+            return said
+        return Reading(p_first={"A": 1.0, "B": 0.0, "tie": 0.5}[said])
+
+    def without_asking(self, match: Match) -> float | None:
+        """Every pair is asked about: what a judge says of equal answers tells of the judge."""
+        return None
 
     def settle(self, values: Sequence[float]) -> float:
         """The mean of both orders."""
@@ -166,14 +173,18 @@ def _earlier(match: Match, code: str) -> list[str]:
 
 
 def _code(match: Match) -> str:
+    texts = [match.instruction, match.context, *sorted((match.answer_a, match.answer_b))]
+    for said in match.earlier:
+        texts += [said.instruction, *sorted((said.answer_a, said.answer_b))]
+    return fence_code(texts)
+
+
+def fence_code(texts: Sequence[str]) -> str:
     """Ten hexadecimal digits that occur in none of the texts.
 
     They come from a digest of the texts themselves, so that a text cannot be written to contain
     them, and the same request is made again on every run.
     """
-    texts = [match.instruction, match.context, *sorted((match.answer_a, match.answer_b))]
-    for said in match.earlier:
-        texts += [said.instruction, *sorted((said.answer_a, said.answer_b))]
     for attempt in range(1000):
         code = digest_value([attempt, *texts])[:10]
         if not any(code in text for text in texts):

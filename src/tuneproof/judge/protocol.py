@@ -1,7 +1,7 @@
 """What a judge's protocol is: who is shown when, what is asked, how a reply is read and settled.
 
 A protocol is a value behind this one interface, so that ours and those of the benchmarks stand side
-by side. Which one serves which benchmark is chosen in ``stage``; which answers meet is decided in
+by side. Which one serves which benchmark is chosen in ``choice``; which answers meet is decided in
 ``matches``; who answers (an endpoint, a recorded journal) is left to ``clients``.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from tuneproof.records import preferred
 from tuneproof.workspace import digest_value
 
 if TYPE_CHECKING:
@@ -17,9 +18,23 @@ if TYPE_CHECKING:
 
     from tuneproof import recipe
     from tuneproof.judge.clients import Reply
-    from tuneproof.records import Arm, Match
+    from tuneproof.records import Arm, Match, Prompt
 
 VerdictToken = Literal["A", "B", "tie"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a reply says: P(the answer shown first is better), in [0, 1]."""
+
+    p_first: float
+
+    @property
+    def token(self) -> VerdictToken:
+        """The answer that it prefers."""
+        token = preferred(self.p_first)
+        assert token is not None
+        return token
 
 
 @dataclass(frozen=True)
@@ -43,14 +58,17 @@ class JudgeProtocol(Protocol):
     def orders(self) -> int:
         """1 or 2."""
 
-    def firsts(self, question_id: str, opponent: Arm, *, seed: int) -> tuple[Arm, ...]:
+    def firsts(self, prompt: Prompt, opponent: Arm, *, seed: int) -> tuple[Arm, ...]:
         """Who is shown first in each of a pair's games: ``orders`` arms, of tuned and opponent."""
 
     def request(self, match: Match, judge: recipe.Judge) -> dict[str, Any]:
         """The body of the chat completion that asks about one game."""
 
-    def read(self, reply: Reply) -> VerdictToken | Unparsed:
+    def read(self, reply: Reply) -> Reading | Unparsed:
         """What the judge says."""
+
+    def without_asking(self, match: Match) -> float | None:
+        """P(first is better) where the protocol knows it without a judge; else None."""
 
     def settle(self, values: Sequence[float]) -> float:
         """The pair's preference, from its games' ones (1 where tuned won, 0 where it lost)."""

@@ -14,7 +14,7 @@ from tuneproof import recipe as recipes
 from tuneproof.data.encode import token_ids
 from tuneproof.data.questions import selected_questions
 from tuneproof.errors import AssetError
-from tuneproof.judge.stage import protocol_of
+from tuneproof.judge.choice import protocol_of
 from tuneproof.plan.prices import Price, price_of
 from tuneproof.records import Arm, Exchange, Match, Record
 
@@ -88,7 +88,7 @@ def _asked(index: int, evaluation: Evaluation, recipe: Recipe, test: Sequence[Ex
         )
     size, n_turns = _SIZES[evaluation.benchmark]
     try:
-        questions = selected_questions(evaluation, seed=recipe.seed)
+        questions = selected_questions(evaluation, seed=recipe.seed, assets=recipe.assets)
     except AssetError as error:
         return Asked(
             index=index,
@@ -119,13 +119,17 @@ def games_of(asked: Asked, judge: Judge) -> int:
 
 
 def judge_calls(asked: Asked, judge: Judge, *, seeds: int) -> int:
-    """Questions × turns × games × opponents × adapters."""
+    """Questions × turns × games × opponents × adapters; where answers are rated one by one, those
+    of every opponent and adapter once."""
+    if isinstance(asked.evaluation, recipes.MtBench) and asked.evaluation.mode == "single":
+        return asked.n_prompts * (len(asked.opponents) + seeds)
     return asked.n_prompts * games_of(asked, judge) * len(asked.opponents) * seeds
 
 
 def answers(asked: Asked, *, seeds: int) -> int:
-    """One answer of each opponent and of each adapter to every prompt."""
-    return asked.n_prompts * (len(asked.opponents) + seeds)
+    """One answer of each opponent and of each adapter to every prompt; a baseline's are there."""
+    asks = [opponent for opponent in asked.opponents if opponent != "baseline"]
+    return asked.n_prompts * (len(asks) + seeds)
 
 
 # --- tokens and dollars ----------------------------------------------------------------------
@@ -168,7 +172,13 @@ class AnswerTokens:
 
     def of(self, opponent: Opponent) -> float:
         """The opponent's."""
+        if opponent == "baseline":
+            return BASELINE_TOKENS
         return self.base if opponent == "base" else self.fair_base
+
+
+BASELINE_TOKENS = 525.0
+"""Mean Llama-2 tokens of the stored answers to AlpacaEval's questions."""
 
 
 REPLY_TOKENS = 100

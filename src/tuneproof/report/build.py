@@ -11,9 +11,12 @@ import io
 from typing import TYPE_CHECKING
 
 from tuneproof.report.cases import build_cases
+from tuneproof.report.content import pairwise_results
 from tuneproof.report.figures import loss_figure
 from tuneproof.report.markdown import render_markdown
 from tuneproof.report.page import render_page
+from tuneproof.report.pairwise import alpaca_eval_row, mt_bench_row, ratings_table
+from tuneproof.report.tables import alpaca_eval_table, mt_bench_table, to_csv
 from tuneproof.report.untrusted import encodable
 from tuneproof.workspace import write_atomic, write_json
 
@@ -27,10 +30,12 @@ if TYPE_CHECKING:
         Judgment,
         LossPoint,
         Manifest,
+        MtBenchLine,
         Prompt,
         Results,
         Similarity,
     )
+    from tuneproof.report.tables import Table
 
 
 def write_report(
@@ -89,10 +94,38 @@ def write_report(
         "loss.csv": loss_csv(curve),
         "loss.svg": svg,
         "loss.png": png,
+        **{f"{name}.csv": to_csv(table) for name, table in own_tables(results).items()},
     }
     for name, content in contents.items():
         write_atomic(out / name, content)
     return [numbers, *(out / name for name in contents)]
+
+
+def own_tables(results: Results) -> dict[str, Table]:
+    """The benchmarks' own tables by name, each with all of its opponents."""
+    tables = {}
+    for name, result in results.benchmarks.items():
+        found = pairwise_results(result)
+        several = len(found) > 1
+        lines = [alpaca_eval_row(line, against=several) for r in found for line in r.alpaca_eval]
+        if lines:
+            tables[name] = alpaca_eval_table(lines)
+        matches = [
+            mt_bench_row(line, against=_other(line, r.mt_bench.lines) if several else None)
+            for r in found
+            if r.mt_bench is not None
+            for line in r.mt_bench.lines
+        ]
+        if matches:
+            tables[name] = mt_bench_table(matches)
+        if result.ratings is not None:
+            tables[name] = ratings_table(result.ratings)
+    return tables
+
+
+def _other(line: MtBenchLine, lines: Sequence[MtBenchLine]) -> str:
+    """Whom a line's model met: the opponent's line is the last one."""
+    return lines[-1].model if line is not lines[-1] else "tuned"
 
 
 def loss_csv(curve: Sequence[LossPoint]) -> str:

@@ -22,6 +22,7 @@ _STOPS = {
     Stop.EOS: "stopped by itself",
     Stop.STOP_STRING: "stopped at a stop string",
     Stop.LENGTH: "cut at the token limit",
+    Stop.GIVEN: "stored answer",
     Stop.ERROR: "failed",
 }
 
@@ -186,7 +187,10 @@ class _Joined:
         for j in judgments:
             self.judgments.setdefault((j.question_id, j.turn), []).append(j)
         self.adapters = sorted({a.adapter for a in answers if a.arm is Arm.TUNED} or {1})
-        self.fair = {a.question_id for a in answers if a.arm is Arm.FAIR_BASE}
+        self.by_arm = {
+            arm: {a.question_id for a in answers if a.arm is arm}
+            for arm in (Arm.FAIR_BASE, Arm.BASELINE)
+        }
 
     def shown_as(self, adapter: int) -> int:
         """The adapter's number, or 0 where it is the only one."""
@@ -195,7 +199,8 @@ class _Joined:
 
 def _case(position: int, prompts: Sequence[Prompt], joined: _Joined) -> Case:
     first = prompts[0]
-    opponents = [Arm.BASE, *([Arm.FAIR_BASE] if first.question_id in joined.fair else [])]
+    others = [arm for arm, asked in joined.by_arm.items() if first.question_id in asked]
+    opponents = [Arm.BASE, *others]
     turns = tuple(_turn(prompt, opponents, joined) for prompt in prompts)
     judged = [j for p in prompts for j in joined.judgments.get((p.question_id, p.turn), [])]
     return Case(
@@ -257,14 +262,18 @@ def _side(arm: Arm, adapter: int, answer: Answer | None, similarity: Similarity 
         text=None if answer is None or failed else answer.text,
         problem=problem,
         stop=_STOPS[answer.stop] if answer else "",
-        length=_tokens(answer.n_tokens) if answer and not failed else "",
+        length=_length(answer) if answer and not failed else "",
         exact=similarity.exact if similarity else None,
         chrf=f"chrF {number(similarity.chrf * 100, digits=1)} %" if similarity else "",
     )
 
 
-def _tokens(n: int) -> str:
-    return f"{count(n)} token{'' if n == 1 else 's'}"
+def _length(answer: Answer) -> str:
+    """In tokens; a stored answer has none that we know."""
+    n, unit = answer.n_tokens, "token"
+    if answer.stop is Stop.GIVEN:
+        n, unit = len(answer.text), "character"
+    return f"{count(n)} {unit}{'' if n == 1 else 's'}"
 
 
 def _preferred(judgment: Judgment) -> Arm | Literal["tie"] | None:
@@ -282,7 +291,9 @@ def _reply(judgment: Judgment, adapter: int) -> Reply:
     elif isinstance(preferred, Arm):
         says = f"prefers {preferred.value}"
     else:
-        says = "tie"
+        says = "tie" if judgment.asked else "tie (the answers are equal: not asked)"
+    if judgment.p_first is not None and 0 < judgment.p_first < 1 and judgment.asked:
+        says += _how_sure(judgment)
     return Reply(
         judge=judgment.judge,
         against=judgment.opponent.value,
@@ -291,6 +302,15 @@ def _reply(judgment: Judgment, adapter: int) -> Reply:
         says=says,
         text=judgment.reply,
     )
+
+
+def _how_sure(judgment: Judgment) -> str:
+    """P(tuned is better), where the judge's word was weighed."""
+    assert judgment.p_first is not None
+    if judgment.top_logprobs is None:
+        return ""
+    p = judgment.p_first if judgment.first is Arm.TUNED else 1 - judgment.p_first
+    return f" (tuned {number(100 * p, digits=1)} %)"
 
 
 def _view(

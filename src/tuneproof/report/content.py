@@ -13,13 +13,27 @@ from typing import TYPE_CHECKING
 
 from tuneproof.records import Arm
 from tuneproof.report.numbers import Shown, count, parts
-from tuneproof.report.pairwise import Pairwise, opponent_name, pairwise
+from tuneproof.report.pairwise import (
+    Pairwise,
+    opponent_name,
+    pairwise,
+    ratings_rows,
+    ratings_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tuneproof.recipe import VerdictRule
-    from tuneproof.records import ArmPair, BenchmarkResult, Measures, PairwiseResult, Results
+    from tuneproof.records import (
+        ArmPair,
+        BenchmarkResult,
+        Measures,
+        PairwiseResult,
+        RatingsResult,
+        Results,
+    )
+    from tuneproof.report.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +54,7 @@ EXACT_MATCH = Kind(label="Exact match", unit="share", better="higher", percent=T
 SIMILARITY = Kind(label="Reference similarity", unit="chrF", better="higher", percent=True)
 STOPPED = Kind(label="Stopped by itself", unit="share of answers", better="higher", percent=True)
 TOKENS = Kind(label="Answer length", unit="tokens", better="", digits=1)
+RATING = Kind(label="Rating", unit="points from 1 to 10", better="higher", digits=2)
 WIN_RATE = Kind(
     label="Pairwise win rate", unit="ties count half", better="higher", percent=True, null=0.5
 )
@@ -77,13 +92,19 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """One benchmark's tables. ``fair_measures`` is empty where fair-base was not asked."""
+    """One benchmark's tables. ``fair_measures`` is empty where fair-base was not asked.
+
+    ``rating_rows`` and ``rating_table`` are there where answers were rated one by one, and no
+    ``pairwise`` then.
+    """
 
     title: str
     asked: str
     measures: tuple[Measure, ...]
     fair_measures: tuple[Measure, ...]
     pairwise: tuple[Pairwise, ...]
+    rating_rows: tuple[tuple[str, str], ...] = ()
+    rating_table: Table | None = None
 
 
 def measure(kind: Kind, pair: ArmPair | None) -> Measure:
@@ -121,6 +142,8 @@ def key_figures(results: Results) -> list[Figure]:
             (_named(SIMILARITY, of), result.chrf),
             (_named(STOPPED, of), result.stopped),
         ]
+        if result.ratings is not None:
+            pairs.append((_named(RATING, of), result.ratings.against.get("base")))
         for found in pairwise_results(result):
             shown = parts(found.win_rate, percent=True)
             explained = _explained(WIN_RATE, found.opponent)
@@ -164,6 +187,7 @@ def heldout_measures(results: Results) -> list[Measure]:
 
 def benchmark(name: str, result: BenchmarkResult) -> Benchmark:
     """The tables of one benchmark."""
+    rated = result.ratings
     asked = f"{count(result.n_questions)} questions"
     if result.n_turns > 1:
         asked += f" of {result.n_turns} turns"
@@ -173,17 +197,25 @@ def benchmark(name: str, result: BenchmarkResult) -> Benchmark:
     return Benchmark(
         title=TITLES.get(name, name),
         asked=asked,
-        measures=_measures(result, referenced=name == "heldout"),
-        fair_measures=_measures(result.fair_base, referenced=name == "heldout")
+        measures=_measures(result, rated, Arm.BASE, referenced=name == "heldout"),
+        fair_measures=_measures(
+            result.fair_base, rated, Arm.FAIR_BASE, referenced=name == "heldout"
+        )
         if result.fair_base is not None
         else (),
         pairwise=tuple(pairwise(r) for r in pairwise_results(result)),
+        rating_rows=tuple(ratings_rows(rated)) if rated is not None else (),
+        rating_table=ratings_table(rated) if rated is not None else None,
     )
 
 
-def _measures(found: Measures, *, referenced: bool) -> tuple[Measure, ...]:
+def _measures(
+    found: Measures, rated: RatingsResult | None, base: Arm, *, referenced: bool
+) -> tuple[Measure, ...]:
     """Where there are no references, nobody could have compared with them."""
+    rating = rated.against.get(base) if rated is not None else None
     rows = (
+        *(((RATING, rating),) if rating is not None else ()),
         (EXACT_MATCH, found.exact_match),
         (SIMILARITY, found.chrf),
         (STOPPED, found.stopped),

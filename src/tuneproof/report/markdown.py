@@ -13,6 +13,7 @@ from tuneproof.report import content
 from tuneproof.report.meanings import meanings
 from tuneproof.report.numbers import NOT_MEASURED, Shown, count, duration
 from tuneproof.report.provenance import ledger_rows, package_sets, stage_runs, training_rows
+from tuneproof.report.tables import to_markdown
 from tuneproof.report.untrusted import visible
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tuneproof.records import ArmPair, Manifest, Results
     from tuneproof.report.cases import Case, Cases, Reply, Side
     from tuneproof.report.pairwise import Pairwise
+    from tuneproof.report.tables import Table
 
 _N_SAMPLES = 6
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
@@ -135,7 +137,13 @@ def _measures(results: Results) -> list[str]:
                 "Against fair-base, the base model at its best:",
                 _measure_table(shown.fair_measures, "Fair-base"),
             ]
-        if not shown.pairwise:
+        if shown.rating_table is not None:
+            blocks += [
+                "#### Ratings",
+                _table(("Measure", ""), [(cell(a), cell(b)) for a, b in shown.rating_rows]),
+                *_own_table(shown.rating_table),
+            ]
+        elif not shown.pairwise:
             blocks.append(f"Pairwise win rate: {NOT_MEASURED} (no judge compared the answers).")
         for found in shown.pairwise:
             blocks += _pairwise(found)
@@ -161,7 +169,14 @@ def _pairwise(p: Pairwise) -> list[str]:
     for split in p.splits:
         rows = [(cell(name), _shown(shown)) for name, shown in split.rows]
         blocks.append(_table((split.title, "Win rate of tuned"), rows))
+    for table in p.tables:
+        blocks += _own_table(table)
     return blocks
+
+
+def _own_table(table: Table) -> list[str]:
+    """A benchmark's own table, as the original tool prints it."""
+    return [f"{cell(table.caption)}:", to_markdown(table)]
 
 
 def _training(results: Results) -> list[str]:

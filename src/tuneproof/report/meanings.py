@@ -11,6 +11,7 @@ from tuneproof.records import Arm
 from tuneproof.report.content import (
     EXACT_MATCH,
     HELDOUT_LOSS,
+    RATING,
     SIMILARITY,
     STOPPED,
     WIN_RATE,
@@ -91,6 +92,7 @@ def meanings(results: Results, recipe: Recipe) -> list[tuple[str, str]]:
         whose = {
             frozenset({Arm.BASE}): "the base model's",
             frozenset({Arm.FAIR_BASE}): "fair-base's",
+            frozenset({Arm.BASELINE}): "the baseline's",
         }.get(frozenset(opponents), "its opponent's")
         told.append(
             (
@@ -98,6 +100,46 @@ def meanings(results: Results, recipe: Recipe) -> list[tuple[str, str]]:
                 f"How often a judge preferred the tuned model's answer to {whose}, a tie counted "
                 "as one half. It is one judge's opinion against this opponent: it cannot be "
                 "compared with win rates against other opponents.",
+            )
+        )
+    return told + _of_benchmarks(results)
+
+
+def _of_benchmarks(results: Results) -> list[tuple[str, str]]:
+    """What the benchmarks' own tables say."""
+    told = []
+    pairs = [r for b in results.benchmarks.values() for r in pairwise_results(b)]
+    if any(r.alpaca_eval for r in pairs):
+        told.append(
+            (
+                "AlpacaEval's columns",
+                "win_rate is 100 times the mean preference over the scored pairs of answers, "
+                "standard_error that of this mean. n_wins, n_wins_base and n_draws count pairs "
+                "that the judge finds above, below or at one half, and discrete_win_rate is made "
+                "of them, a draw as half. avg_length is the mean number of characters of tuned's "
+                "answers. length_controlled_winrate is the leaderboard's, and stands only where "
+                "the match is the leaderboard's own; “at equal length, fitted to this match” "
+                "estimates from this match alone what the rate would be if both answers were "
+                "equally long.",
+            )
+        )
+    if any(r.mt_bench is not None for r in pairs):
+        told.append(
+            (
+                "MT-Bench's table",
+                "Each turn of a question is one match of two games, the answers swapped in the "
+                "second. It is won by the model that both games prefer; a match whose games "
+                "disagree is a tie, and one with a game that has no readable verdict is dropped. "
+                "win_rate and loss_rate are shares of the matches; win_rate_adjusted counts a tie "
+                "as half.",
+            )
+        )
+    if any(b.ratings is not None for b in results.benchmarks.values()):
+        told.append(
+            (
+                RATING.label,
+                "What the judge gave each answer by itself, from 1 to 10. Both turns of a question "
+                "are averaged, and the difference is paired by question.",
             )
         )
     return told
@@ -114,6 +156,8 @@ def _estimates(results: Results) -> Iterator[Estimate]:
         for found in (b, b.fair_base):
             if found is not None:
                 pairs += [found.exact_match, found.chrf, found.stopped, found.answer_tokens]
+        if b.ratings is not None:
+            pairs += b.ratings.against.values()
     for pair in pairs:
         if pair is not None:
             yield from (pair.base, pair.tuned, pair.difference)
@@ -122,3 +166,5 @@ def _estimates(results: Results) -> Iterator[Estimate]:
             yield from (r.win_rate, r.order_agreement, r.first_preferred)
             for split in (r.by_turn, r.by_category, r.by_adapter):
                 yield from split.values()
+            if r.length_controlled is not None:
+                yield r.length_controlled.fitted

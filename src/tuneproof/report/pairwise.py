@@ -9,14 +9,39 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuneproof.records import Arm
-from tuneproof.report.numbers import Shown, count, parts
+from tuneproof.report.numbers import Shown, count, number, parts
+from tuneproof.report.tables import (
+    AlpacaEvalRow,
+    MtBenchRow,
+    MtBenchSingleRow,
+    Table,
+    alpaca_eval_bands,
+    mt_bench_single_table,
+    mt_bench_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tuneproof.records import Estimate, PairwiseResult, Tally
+    from tuneproof.records import (
+        AlpacaEvalLine,
+        Estimate,
+        LengthControlled,
+        MtBenchLine,
+        MtBenchMatches,
+        PairwiseResult,
+        RatingsResult,
+        Tally,
+    )
 
-PROTOCOLS = {"tuneproof-pairwise": "this project's own prompt"}
+PROTOCOLS = {
+    "tuneproof-pairwise": "this project's own prompt",
+    "tuneproof-rating": "this project's own prompt",
+    "alpaca-eval-weighted": "AlpacaEval's prompt, by the probabilities of the judge's first token",
+    "alpaca-eval-binary": "AlpacaEval's prompt, by the judge's first token",
+    "mt-bench-pairwise": "FastChat's prompts and its rule for ties",
+    "mt-bench-single": "FastChat's prompts",
+}
 """What a protocol's name stands for."""
 
 
@@ -36,18 +61,26 @@ class Pairwise:
     caption: str
     rows: tuple[tuple[str, str], ...]
     splits: tuple[Split, ...]
+    tables: tuple[Table, ...] = ()
 
 
 def opponent_name(opponent: Arm) -> str:
-    """In a sentence: ``base``, or what fair-base is."""
-    return "fair-base (base at its best)" if opponent is Arm.FAIR_BASE else opponent.value
+    """In a sentence: ``base``, or what fair-base and baseline are."""
+    return {
+        Arm.FAIR_BASE: "fair-base (base at its best)",
+        Arm.BASELINE: "baseline (the benchmark's stored answers of gpt-4-1106-preview)",
+    }.get(opponent, opponent.value)
+
+
+def protocol_name(protocol: str) -> str:
+    """What a protocol's name stands for, and the name."""
+    named = PROTOCOLS.get(protocol)
+    return f"{named} ({protocol})" if named else protocol
 
 
 def pairwise(result: PairwiseResult) -> Pairwise:
     """The block of one opponent."""
     orders = "both orders" if result.orders == 2 else "one order"
-    named = PROTOCOLS.get(result.protocol)
-    protocol = f"{named} ({result.protocol})" if named else result.protocol
     rows = [
         ("Win rate of tuned, ties counted half", parts(result.win_rate, percent=True).text),
         ("Questions: tuned wins / ties / losses", _tally(result.questions)),
@@ -55,13 +88,22 @@ def pairwise(result: PairwiseResult) -> Pairwise:
     # With one turn and one adapter a question is one pair.
     if result.pairs.total > result.questions.total:
         rows.append(("Pairs of answers: tuned wins / ties / losses", _tally(result.pairs)))
+    not_asked = f"; {count(result.n_not_asked)} not asked, the answers being equal"
     rows += [
         (
             "Judgments",
-            f"{count(result.n_judgments)}, {count(result.n_unparsed)} of them unparsed",
+            f"{count(result.n_judgments)}, {count(result.n_unparsed)} of them unparsed"
+            + (not_asked if result.n_not_asked else ""),
         ),
         ("Both orders agree", parts(result.order_agreement, percent=True).text),
+        *(
+            [("Pairs whose two orders disagree", count(result.n_inconsistent))]
+            if result.orders == 2
+            else []
+        ),
         ("Answer shown first preferred", parts(result.first_preferred, percent=True).text),
+        *_length_controlled(result.length_controlled),
+        *_matches(result.mt_bench),
     ]
     splits = (
         _split("By turn", {f"turn {name}": e for name, e in result.by_turn.items()}),
@@ -71,9 +113,122 @@ def pairwise(result: PairwiseResult) -> Pairwise:
     against = opponent_name(result.opponent)
     return Pairwise(
         title=f"Pairwise win rate against {against}",
-        caption=f"Tuned against {against}, judged by {result.judge} in {orders}, with {protocol}",
+        caption=f"Tuned against {against}, judged by {result.judge} in {orders}, with "
+        f"{protocol_name(result.protocol)}",
         rows=tuple(rows),
         splits=tuple(split for split in splits if split.rows),
+        tables=result_tables(result),
+    )
+
+
+def _length_controlled(found: LengthControlled | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    official = f"none: {found.reason}" if found.reason else "for each adapter in the table"
+    if found.official is not None:
+        official = f"{number(found.official, digits=2)} % ({found.source})"
+    return [
+        ("Length-controlled win rate (AlpacaEval's)", official),
+        (
+            "Win rate at equal length, fitted to this match",
+            parts(found.fitted, percent=True).text
+            + f"; tuned is longer {count(found.n_longer)} times, shorter "
+            f"{count(found.n_shorter)} times",
+        ),
+    ]
+
+
+def _matches(found: MtBenchMatches | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    lost = f", {count(found.n_dropped)} dropped (a game without a winner)"
+    if found.n_without_answers:
+        lost += f", {count(found.n_without_answers)} not played (an answer failed)"
+    if found.n_excluded:
+        lost += f", {count(found.n_excluded)} left out (reference answer known to be wrong)"
+    return [
+        ("MT-Bench matches of two games", count(found.n_matches) + lost),
+        (
+            "Matches tied because the two games disagree",
+            f"{count(found.n_inconsistent)}, {count(found.n_contradictory)} of them with another "
+            "winner in each game",
+        ),
+        *(
+            [
+                (
+                    "Matches that rest on a reference answer known to be wrong",
+                    count(found.n_known_wrong),
+                )
+            ]
+            if found.n_known_wrong
+            else []
+        ),
+    ]
+
+
+def result_tables(result: PairwiseResult) -> tuple[Table, ...]:
+    """The benchmark's own table of one opponent, as the original tools print it."""
+    if result.alpaca_eval:
+        return alpaca_eval_bands([alpaca_eval_row(line) for line in result.alpaca_eval])
+    if result.mt_bench is not None and result.mt_bench.lines:
+        return (mt_bench_table([mt_bench_row(line) for line in result.mt_bench.lines]),)
+    return ()
+
+
+def ratings_rows(found: RatingsResult) -> list[tuple[str, str]]:
+    """Counts and provenance of answers that were rated one by one."""
+    rows = [
+        ("Judge and prompt", f"{found.judge}, with {protocol_name(found.protocol)}"),
+        ("Ratings", f"{count(found.n_ratings)}, {count(found.n_unparsed)} of them unparsed"),
+    ]
+    if found.n_known_wrong:
+        what = "Ratings that rest on a reference answer known to be wrong"
+        rows.append((what, count(found.n_known_wrong)))
+    return rows
+
+
+def ratings_table(found: RatingsResult) -> Table:
+    """FastChat's single-answer table."""
+    return mt_bench_single_table(
+        [
+            MtBenchSingleRow(
+                model=line.model,
+                first_turn=line.first_turn,
+                second_turn=line.second_turn,
+                average=line.average,
+            )
+            for line in found.lines
+        ]
+    )
+
+
+def alpaca_eval_row(line: AlpacaEvalLine, *, against: bool = False) -> AlpacaEvalRow:
+    """A line as the tables take it; ``against`` names the opponent, where there are several."""
+    return AlpacaEvalRow(
+        model=f"{line.model} against {line.reference}" if against else line.model,
+        win_rate=line.win_rate,
+        standard_error=line.standard_error,
+        mode=line.mode,
+        avg_length=line.avg_length,
+        n_wins=line.n_wins,
+        n_wins_base=line.n_wins_base,
+        n_draws=line.n_draws,
+        n_total=line.n_total,
+        discrete_win_rate=line.discrete_win_rate,
+        length_controlled_winrate=line.length_controlled_winrate,
+    )
+
+
+def mt_bench_row(line: MtBenchLine, *, against: str | None = None) -> MtBenchRow:
+    """A line as the tables take it; ``against`` names the other side, where there are several."""
+    return MtBenchRow(
+        model=f"{line.model} against {against}" if against else line.model,
+        win=line.win,
+        loss=line.loss,
+        tie=line.tie,
+        win_rate=line.win_rate,
+        loss_rate=line.loss_rate,
+        win_rate_adjusted=line.win_rate_adjusted,
     )
 
 

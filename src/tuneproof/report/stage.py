@@ -15,12 +15,14 @@ from tuneproof.records import (
     Manifest,
     Preference,
     Prompt,
+    Rating,
     Results,
     SequenceLoss,
     Similarity,
     Stop,
     TrainingSummary,
 )
+from tuneproof.report.benchmarks import finished, judging_findings
 from tuneproof.report.build import write_report
 from tuneproof.stats.summary import summarize
 from tuneproof.stats.verdict import decide
@@ -47,6 +49,7 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
     generated, judged = run.stage("generate"), run.stage("judge")
     prompts = read_records(generated / "prompts.jsonl", Prompt)
     answers = read_records(generated / "answers.jsonl", Answer)
+    preferences = read_records(judged / "preferences.jsonl", Preference)
     similarities = read_records(judged / "similarity.jsonl", Similarity)
     judgments = read_records(judged / "judgments.jsonl", Judgment)
     summary = summarize(
@@ -55,15 +58,21 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
         answers=answers,
         similarities=similarities,
         judgments=judgments,
-        preferences=read_records(judged / "preferences.jsonl", Preference),
+        preferences=preferences,
         judge=recipe.judge,
         level=recipe.verdict.level,
+        ratings=read_records(judged / "ratings.jsonl", Rating),
+        model_name=recipe.model_name,
     )
+    benchmarks = {
+        name: finished(recipe, result, prompts=prompts, answers=answers, preferences=preferences)
+        for name, result in summary.benchmarks.items()
+    }
     manifests = {n: m for n in STAGES if (m := run.manifest(n)) is not None}
     training, *other_trainings = _trainings(manifests["train"], run)
     found = findings(
         recipe, training=training, prompts=prompts, answers=answers, manifests=manifests
-    )
+    ) + judging_findings(recipe, benchmarks)
     ledger = manifests["prepare"].ledger
     assert ledger is not None, "prepare always writes a ledger"
     results = Results(
@@ -71,11 +80,11 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
         verdict=decide(
             recipe.verdict,
             summary.heldout_loss,
-            summary.benchmarks,
+            benchmarks,
             seeds=1 + len(other_trainings),
         ),
         heldout_loss=summary.heldout_loss,
-        benchmarks=summary.benchmarks,
+        benchmarks=benchmarks,
         training=training,
         other_trainings=tuple(other_trainings),
         ledger=ledger,

@@ -1,9 +1,9 @@
-"""The two tables of results as the reference experiment prints them: CSV, Markdown and HTML.
+"""The benchmarks' own tables, as the reference experiment prints them: CSV, Markdown and HTML.
 
 AlpacaEval's columns are those of its leaderboard files, MT-Bench's those of FastChat's
-``show_result``; printed on a page, AlpacaEval's table stands in two bands. Rows come in as plain
-numbers: where they come from, and with what intervals, is left to the rest of the report. What is
-printed here passes ``tuneproof audit``.
+``show_result``, pairwise and single; printed on a page, AlpacaEval's table stands in two bands.
+Rows come in as plain numbers: where they come from, and with what intervals, is left to the rest of
+the report. What is printed here passes ``tuneproof audit``.
 """
 
 from __future__ import annotations
@@ -59,6 +59,16 @@ class MtBenchRow:
     win_rate: float
     loss_rate: float
     win_rate_adjusted: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MtBenchSingleRow:
+    """One model's line of MT-Bench's single-answer table, in points from 1 to 10."""
+
+    model: str
+    first_turn: float | None
+    second_turn: float | None
+    average: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +140,22 @@ def mt_bench_table(rows: Sequence[MtBenchRow]) -> Table:
                 row.model,
                 *(_count(n) for n in (row.win, row.loss, row.tie)),
                 *(share(r) for r in (row.win_rate, row.loss_rate, row.win_rate_adjusted)),
+            )
+            for row in rows
+        ),
+    )
+
+
+def mt_bench_single_table(rows: Sequence[MtBenchSingleRow]) -> Table:
+    """The mean scores of both turns, and of all answers."""
+    return Table(
+        caption="MT-Bench, single answers, from 1 to 10",
+        columns=("Model", "first_turn", "second_turn", "average"),
+        rows=tuple(
+            (
+                row.model,
+                *("" if v is None else share(v) for v in (row.first_turn, row.second_turn)),
+                "" if row.average is None else share(row.average),
             )
             for row in rows
         ),

@@ -47,19 +47,23 @@ class LengthControl:
     reason: str | None = None
 
 
-def official_length_control(annotations: Annotations) -> LengthControl:
+def official_length_control(annotations: Annotations, assets: str | None = None) -> LengthControl:
     """The official rate of a file's match. Nothing is fetched.
+
+    Args:
+        annotations: the rows of the match.
+        assets: a folder of benchmark files, as a recipe may name one.
 
     Raises:
         AssetError: a file of the benchmark that is on this machine is not the right one.
     """
-    reason = other_match(annotations)
+    reason = other_match(annotations, assets)
     if reason is not None:
         return LengthControl(rate=None, reason=reason)
     predictions = [r.predicted for r in annotations.rows if r.predicted is not None]
     if len(predictions) == len(annotations.rows):
         return LengthControl(rate=rate_of_predictions(predictions), source=FROM_FILE)
-    gamed_file = find_file(ALPACA_EVAL_GAMED)
+    gamed_file = find_file(ALPACA_EVAL_GAMED, assets)
     if gamed_file is None:
         return LengthControl(
             rate=None,
@@ -74,7 +78,7 @@ def official_length_control(annotations: Annotations) -> LengthControl:
     gamed, difficulties = read_gamed(gamed_file)
     rows = []
     # Difficulties go by position in the official order, whatever the file's own.
-    for position, row in zip(_positions(annotations), annotations.rows, strict=True):
+    for position, row in zip(_positions(annotations, assets), annotations.rows, strict=True):
         assert row.reference_length is not None, "checked by other_match"
         assert row.model_length is not None, "checked by other_match"
         rows.append(
@@ -88,7 +92,7 @@ def official_length_control(annotations: Annotations) -> LengthControl:
     return LengthControl(rate=official_rate(weights, [r.difficulty for r in rows]), source=FROM_FIT)
 
 
-def other_match(annotations: Annotations) -> str | None:
+def other_match(annotations: Annotations, assets: str | None = None) -> str | None:
     """Why the official length control is not of this match; None if it is.
 
     Raises:
@@ -108,7 +112,7 @@ def other_match(annotations: Annotations) -> str | None:
         )
     if any(row.model_length is None for row in rows):
         return "it needs the length of every answer; some rows have none"
-    baseline_file = find_file(ALPACA_EVAL_QUESTIONS)
+    baseline_file = find_file(ALPACA_EVAL_QUESTIONS, assets)
     if baseline_file is None:
         return (
             "it is defined for the official match, and whether this is it cannot be checked "
@@ -134,8 +138,8 @@ def other_match(annotations: Annotations) -> str | None:
     return None
 
 
-def _positions(annotations: Annotations) -> list[int]:
-    path = find_file(ALPACA_EVAL_QUESTIONS)
+def _positions(annotations: Annotations, assets: str | None) -> list[int]:
+    path = find_file(ALPACA_EVAL_QUESTIONS, assets)
     assert path is not None, "checked by other_match"
     order = {row["instruction"]: i for i, row in enumerate(json.loads(path.read_text("utf-8")))}
     return [order[row.question] for row in annotations.rows]

@@ -11,34 +11,48 @@ from typing import TYPE_CHECKING
 
 from tuneproof.records import PairwiseResult, Tally
 from tuneproof.stats.estimates import SHARE, mean, unmeasured
+from tuneproof.stats.leaderboards import (
+    ModelName,
+    alpaca_eval_lines,
+    arm_name,
+    fitted_length_control,
+    mt_bench_matches,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tuneproof.recipe import Judge
-    from tuneproof.records import Estimate, Judgment, Preference, Prompt
+    from tuneproof.records import Answer, Estimate, Judgment, Preference, Prompt
 
 SHARE_UNIT = "share"
 
 
 def pairwise_results(
     prompts: Sequence[Prompt],
+    answers: Sequence[Answer],
     judgments: Sequence[Judgment],
     preferences: Sequence[Preference],
     *,
     judge: Judge,
     level: float,
+    model_name: ModelName = arm_name,
 ) -> list[PairwiseResult]:
-    """One result for each opponent on the questions of ``prompts``, in the order of preferences."""
+    """One result for each opponent on the questions of ``prompts``, in the order of preferences.
+
+    Every pair has a preference, scored or not: a question without any was left out of judging.
+    """
     asked = {p.question_id for p in prompts}
     mine = [p for p in preferences if p.question_id in asked]
     return [
         pairwise_result(
             prompts,
+            answers,
             [j for j in judgments if j.question_id in asked and j.opponent is opponent],
             [p for p in mine if p.opponent is opponent],
             judge=judge,
             level=level,
+            model_name=model_name,
         )
         for opponent in dict.fromkeys(p.opponent for p in mine)
     ]
@@ -46,11 +60,13 @@ def pairwise_results(
 
 def pairwise_result(
     prompts: Sequence[Prompt],
+    answers: Sequence[Answer],
     judgments: Sequence[Judgment],
     preferences: Sequence[Preference],
     *,
     judge: Judge,
     level: float,
+    model_name: ModelName = arm_name,
 ) -> PairwiseResult:
     """The win rate against one opponent, and what speaks for or against the judge.
 
@@ -61,9 +77,16 @@ def pairwise_result(
 
     Args:
         prompts: of one benchmark, all turns.
+        answers: of these prompts.
         judgments: of the opponent's pairs.
         preferences: of the opponent's pairs, at least one.
+        judge: the recipe's.
+        level: the confidence level of every interval.
+        model_name: what the benchmark's own table calls a model.
     """
+    judged = {p.question_id for p in preferences}
+    n_excluded = sum(p.question_id not in judged for p in prompts)
+    prompts = [p for p in prompts if p.question_id in judged]
     questions = dict.fromkeys(p.question_id for p in prompts)
     category_of = {p.question_id: p.category for p in prompts}
     agreed = [p for p in preferences if p.orders_agree is not None]
@@ -77,6 +100,7 @@ def pairwise_result(
     turns = sorted({p.turn for p in prompts})
     categories = sorted({c for c in category_of.values() if c is not None})
     adapters = sorted({p.adapter for p in preferences})
+    is_alpaca_eval = some.benchmark == "alpaca_eval"
     return PairwiseResult(
         judge=judge.model,
         protocol=some.protocol,
@@ -85,8 +109,10 @@ def pairwise_result(
         win_rate=rate(preferences, questions),
         questions=_tally(scored.get(q) for q in questions),
         pairs=_tally(p.value for p in preferences),
-        n_judgments=len(judgments),
+        n_inconsistent=sum(p.orders_agree is False for p in preferences),
+        n_judgments=sum(j.asked for j in judgments),
         n_unparsed=sum(j.prefers is None for j in judgments),
+        n_not_asked=sum(not j.asked for j in judgments),
         order_agreement=mean(
             [float(p.orders_agree is True) for p in agreed],
             [p.question_id for p in agreed],
@@ -134,6 +160,23 @@ def pairwise_result(
         }
         if len(adapters) > 1
         else {},
+        alpaca_eval=alpaca_eval_lines(prompts, answers, preferences, model_name=model_name)
+        if is_alpaca_eval
+        else (),
+        length_controlled=fitted_length_control(prompts, answers, preferences, level=level)
+        if is_alpaca_eval
+        else None,
+        mt_bench=mt_bench_matches(
+            prompts,
+            answers,
+            judgments,
+            preferences,
+            level=level,
+            n_excluded=n_excluded * len(adapters),
+            model_name=model_name,
+        )
+        if some.benchmark == "mt_bench"
+        else None,
     )
 
 

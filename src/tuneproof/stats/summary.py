@@ -2,7 +2,8 @@
 
 Pure functions. Which question counts as unscored is decided here, and only by what is missing: a
 question that was asked and has no value on either side. The formulas are those of ``estimates``,
-what a judge preferred is in ``pairwise``, and what the numbers prove is left to ``verdict``.
+what a judge preferred is in ``pairwise``, how it rated in ``ratings``, and what the numbers prove
+is left to ``verdict``.
 
 Turns and adapters of a question are averaged before anything else, over the turns that both arms
 answered: the question is the unit.
@@ -10,33 +11,30 @@ answered: the question is the unit.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from tuneproof.records import (
-    Answer,
-    Arm,
-    BenchmarkResult,
-    HeldoutLoss,
-    Judgment,
-    Measures,
-    Preference,
-    Prompt,
-    SequenceLoss,
-    Similarity,
-    Stop,
-)
+from tuneproof.records import Arm, BenchmarkResult, HeldoutLoss, Measures, Stop
 from tuneproof.stats.estimates import SHARE, paired, paired_ratio
+from tuneproof.stats.leaderboards import ModelName, arm_name
 from tuneproof.stats.pairwise import SHARE_UNIT, pairwise_results
+from tuneproof.stats.ratings import ratings_result
+from tuneproof.stats.sides import Row, sides_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from tuneproof.recipe import Judge
-    from tuneproof.records import ArmPair
-
-Row = TypeVar("Row", SequenceLoss, Answer, Similarity)
+    from tuneproof.records import (
+        Answer,
+        ArmPair,
+        Judgment,
+        Preference,
+        Prompt,
+        Rating,
+        SequenceLoss,
+        Similarity,
+    )
 
 LOSS_UNIT = "nats/token"
 EOS_UNIT = "nats"
@@ -62,6 +60,8 @@ def summarize(
     preferences: Sequence[Preference],
     judge: Judge | None,
     level: float,
+    ratings: Sequence[Rating] = (),
+    model_name: ModelName = arm_name,
 ) -> Summary:
     """All estimates of a run, benchmarks in the order of their first prompts.
 
@@ -74,6 +74,8 @@ def summarize(
         preferences: from the judge stage, one for each pair, unscored ones included.
         judge: the recipe's judge; None leaves the pairwise results out.
         level: the confidence level of every interval.
+        ratings: from the judge stage, where answers were rated one by one.
+        model_name: what the benchmarks' own tables call the model of an arm and adapter.
     """
     names = dict.fromkeys(p.benchmark for p in prompts)
     return Summary(
@@ -87,6 +89,8 @@ def summarize(
                 preferences,
                 judge=judge,
                 level=level,
+                ratings=ratings,
+                model_name=model_name,
             )
             for name in names
         },
@@ -100,7 +104,7 @@ def heldout_loss(losses: Sequence[SequenceLoss], *, level: float) -> HeldoutLoss
     the overall value only.
     """
     overall = _loss(losses, level=level)
-    eos = _sides(losses, lambda row: row.eos_nll, base=Arm.BASE)
+    eos = sides_of(losses, lambda row: row.eos_nll, base=Arm.BASE)
     categories = sorted({row.category for row in losses if row.category is not None})
     adapters = sorted({row.adapter for row in losses if row.arm is Arm.TUNED})
     return HeldoutLoss(
@@ -131,8 +135,8 @@ def heldout_loss(losses: Sequence[SequenceLoss], *, level: float) -> HeldoutLoss
 
 
 def _loss(losses: Sequence[SequenceLoss], *, level: float) -> ArmPair:
-    nll = _sides(losses, lambda row: row.response_nll, base=Arm.BASE)
-    tokens = _sides(losses, lambda row: float(row.n_tokens), base=Arm.BASE)
+    nll = sides_of(losses, lambda row: row.response_nll, base=Arm.BASE)
+    tokens = sides_of(losses, lambda row: float(row.n_tokens), base=Arm.BASE)
     return paired_ratio(
         {q: (x, tokens.base[q]) for q, x in nll.base.items()},
         {q: (x, tokens.tuned[q]) for q, x in nll.tuned.items()},
@@ -155,6 +159,8 @@ def benchmark_result(
     *,
     judge: Judge | None,
     level: float,
+    ratings: Sequence[Rating] = (),
+    model_name: ModelName = arm_name,
 ) -> BenchmarkResult:
     """All measures on the questions of ``prompts``; rows of other questions are passed over.
 
@@ -164,8 +170,11 @@ def benchmark_result(
     mine = [a for a in answers if a.question_id in asked]
     near = [s for s in similarities if s.question_id in asked]
     base = measures(prompts, mine, near, base=Arm.BASE, level=level)
+    rated = [r for r in ratings if r.question_id in asked]
     results = (
-        pairwise_results(prompts, judgments, preferences, judge=judge, level=level)
+        pairwise_results(
+            prompts, mine, judgments, preferences, judge=judge, level=level, model_name=model_name
+        )
         if judge is not None
         else []
     )
@@ -179,6 +188,9 @@ def benchmark_result(
         else None,
         pairwise=results[0] if results else None,
         others={r.opponent.value: r for r in results[1:]},
+        ratings=ratings_result(prompts, rated, level=level, model_name=model_name)
+        if rated
+        else None,
     )
 
 
@@ -200,7 +212,7 @@ def measures(
         bounds: tuple[float, float] | None,
         unit: str,
     ) -> ArmPair:
-        sides = _sides(rows, value, base=base)
+        sides = sides_of(rows, value, base=base)
         return paired(
             sides.base,
             sides.tuned,
@@ -230,53 +242,3 @@ def measures(
         if checkable
         else None,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sides:
-    """One measure by question: the base arm's, tuned's over all adapters, and each adapter's.
-
-    ``adapters`` is empty where there is only one.
-    """
-
-    base: dict[str, float]
-    tuned: dict[str, float]
-    adapters: list[dict[str, float]]
-
-
-def _sides(rows: Iterable[Row], value: Callable[[Row], float], *, base: Arm) -> _Sides:
-    """Average the turns and adapters of each question, over the turns that both arms have.
-
-    A row that comes twice is a bug upstream.
-    """
-    cells: dict[int, dict[tuple[str, int], float]] = {0: {}}  # 0 is the base arm
-    for row in rows:
-        if row.arm not in (base, Arm.TUNED):
-            continue
-        turns = cells.setdefault(0 if row.arm is base else row.adapter, {})
-        place = (row.question_id, row.turn if isinstance(row, Answer) else 1)
-        assert place not in turns, (place, row.arm)
-        turns[place] = value(row)
-    base_cells = cells.pop(0)
-    tuned_cells: dict[tuple[str, int], list[float]] = {}
-    for _, values in sorted(cells.items()):
-        for place, v in values.items():
-            if place in base_cells:
-                tuned_cells.setdefault(place, []).append(v)
-    return _Sides(
-        base=_by_question({p: base_cells[p] for p in tuned_cells}),
-        tuned=_by_question({p: math.fsum(vs) / len(vs) for p, vs in tuned_cells.items()}),
-        adapters=[
-            _by_question({p: v for p, v in values.items() if p in base_cells})
-            for _, values in sorted(cells.items())
-        ]
-        if len(cells) > 1
-        else [],
-    )
-
-
-def _by_question(cells: dict[tuple[str, int], float]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for (question, _), value in cells.items():
-        found.setdefault(question, []).append(value)
-    return {question: math.fsum(vs) / len(vs) for question, vs in found.items()}

@@ -239,6 +239,7 @@ def _other_opponents(result: BenchmarkResult, chosen: PairwiseResult) -> list[st
 _OPPONENTS: Final = {
     Arm.BASE: "the base model, asked like the tuned one,",
     Arm.FAIR_BASE: "the base model at its best (fair-base)",
+    Arm.BASELINE: "the benchmark's own baseline, gpt-4-1106-preview,",
 }
 
 
@@ -356,7 +357,8 @@ def _finding(measure: _Measure) -> str:
     digits = _digits(measure)
     if measure.pairwise is not None:
         low, high = (f"{100 * v:.{digits}f}" for v in (e.low, e.high))
-        to = " to those of fair-base" if measure.pairwise.opponent is Arm.FAIR_BASE else ""
+        opponent = measure.pairwise.opponent
+        to = f" to those of {opponent}" if opponent is not Arm.BASE else ""
         return (
             f"{measure.pairwise.judge} preferred the tuned model's answers{to} at a rate of "
             f"{100 * e.value:.{digits}f} %, ties counted as half ({level} {low} to {high} %), "
