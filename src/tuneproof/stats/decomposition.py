@@ -1,0 +1,206 @@
+"""Where a win comes from: what stopping, length and the rest have in it.
+
+The same pairs are judged three times: as they are, with every answer cut where it runs on into the
+template, and with both also cut to equal length. With w, w₁ and w₂ the win rates of the three::
+
+    w − ½  =  (w − w₁)  +  (w₁ − w₂)  +  (w₂ − ½)
+    whole     stopping     length        what remains
+
+Each part is a mean over questions of differences within the question, with the clustered interval
+of ``estimates``; the parts sum to the whole. The order is a choice: what stopping and length do
+together is counted as stopping, since an answer that does not stop is long because of that.
+
+Only pairs scored in all three conditions count, so that no part moves because another question came
+in; the rest are counted. How texts are cut is ``tuneproof.judge.cuts``' business.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tuneproof.stats.estimates import SHARE_DIFFERENCE, mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tuneproof.records import Estimate
+
+SHARE_UNIT: Final = "share"
+FROM_ONE_HALF: Final = (-0.5, 0.5)
+_MINUS: Final = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThreeJudgments:
+    """One pair of answers: P(tuned is better) in each condition, None where unscored.
+
+    Where a cut changed nothing, its value is that of the judgment before it.
+    """
+
+    question_id: str
+    as_judged: float | None
+    stopped: float | None
+    equal_length: float | None
+    adapter: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decomposition:
+    """The four estimates, in shares: ``whole`` = ``stopping`` + ``length`` + ``remaining``.
+
+    They rest on ``n_pairs`` pairs; ``n_left_out`` are unscored somewhere: as they were judged, or
+    only after a cut (``n_lost_to_cuts``, which the win rate itself has). ``whole`` is thus the win
+    rate less one half of the pairs that were scored throughout.
+    """
+
+    whole: Estimate
+    stopping: Estimate
+    length: Estimate
+    remaining: Estimate
+    n_pairs: int
+    n_left_out: int
+    n_lost_to_cuts: int
+
+    @property
+    def parts(self) -> tuple[Estimate, Estimate, Estimate]:
+        """Stopping, length, what remains."""
+        return self.stopping, self.length, self.remaining
+
+
+def decompose(rows: Sequence[ThreeJudgments], *, level: float) -> Decomposition:
+    """The parts of a win rate's distance from one half.
+
+    The pairs of a question (its turns and adapters) are averaged first, as in a win rate. Where
+    there are several adapters, what their choice adds is in the intervals.
+
+    Args:
+        rows: one for each pair, scored or not.
+        level: the confidence level of the intervals.
+    """
+    scored = [
+        r
+        for r in rows
+        if r.as_judged is not None and r.stopped is not None and r.equal_length is not None
+    ]
+    n_as_judged = sum(r.as_judged is not None for r in rows)
+    n_unscored = len({r.question_id for r in rows} - {r.question_id for r in scored})
+
+    def part(
+        value: Callable[[float, float, float], float], bounds: tuple[float, float]
+    ) -> Estimate:
+        adapters = sorted({r.adapter for r in scored})
+        values = _by_question(scored, value)
+        return mean(
+            list(values.values()),
+            list(values),
+            level=level,
+            n_unscored=n_unscored,
+            bounds=bounds,
+            unit=SHARE_UNIT,
+            adapters=[_by_question([r for r in scored if r.adapter == a], value) for a in adapters]
+            if len(adapters) > 1
+            else (),
+        )
+
+    return Decomposition(
+        whole=part(lambda judged, stopped, equal: judged - 0.5, FROM_ONE_HALF),
+        stopping=part(lambda judged, stopped, equal: judged - stopped, SHARE_DIFFERENCE),
+        length=part(lambda judged, stopped, equal: stopped - equal, SHARE_DIFFERENCE),
+        remaining=part(lambda judged, stopped, equal: equal - 0.5, FROM_ONE_HALF),
+        n_pairs=len(scored),
+        n_left_out=len(rows) - len(scored),
+        n_lost_to_cuts=n_as_judged - len(scored),
+    )
+
+
+def _by_question(
+    rows: Sequence[ThreeJudgments], value: Callable[[float, float, float], float]
+) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for r in rows:
+        assert r.as_judged is not None
+        assert r.stopped is not None
+        assert r.equal_length is not None
+        found.setdefault(r.question_id, []).append(value(r.as_judged, r.stopped, r.equal_length))
+    return {question: math.fsum(vs) / len(vs) for question, vs in found.items()}
+
+
+# --- words -----------------------------------------------------------------------------------
+
+
+ONE_SIDED: Final = 2 / 3
+"""Of the answers cut for equal length: with more of them on one side, what remains is a bound."""
+
+
+def sentence(found: Decomposition, *, shortened: tuple[int, int] = (0, 0)) -> str:
+    """``Of 33 points above one half, 20 are stopping, 6 are length, 7 remain, …``
+
+    The whole numbers shown sum as the parts do: they are rounded by largest remainders. Then comes
+    what remains with its interval, and whether it can be told from none; what it is worth where
+    mostly one side's answers were cut off in the middle; and how many pairs are not in it.
+
+    Args:
+        found: the parts.
+        shortened: how many answers of tuned, and of the opponent, were cut for equal length.
+    """
+    whole, rest = found.whole, found.remaining
+    if whole.value is None:
+        return "Where the result comes from is not known: no pair was scored before and after."
+    shown = rounded([100 * (part.value or 0.0) for part in found.parts], 100 * whole.value)
+    stopping, length, remaining = (_signed(n) for n in shown)
+    side = "above" if whole.value >= 0 else "below"
+    flip = 1 if whole.value >= 0 else -1
+    total = sum(shown)
+    if total == 0:
+        text = (
+            f"The win rate is one half, to the nearest point: stopping adds {stopping} points, "
+            f"length {length}, and what remains {remaining}"
+        )
+    else:
+        stopping, length, remaining = (_signed(flip * n) for n in shown)
+        text = (
+            f"Of {abs(total)} points {side} one half, {stopping} are stopping, {length} are "
+            f"length, {remaining} remain"
+        )
+    on = f"on {whole.n_scored:,} question{'' if whole.n_scored == 1 else 's'}"
+    if rest.low is None or rest.high is None:
+        return f"{text}, {on}; too few for an interval."
+    ends = f"{_signed(100 * rest.low, 1)} to {_signed(100 * rest.high, 1)}"
+    covers = " and may be none" if rest.low <= 0 <= rest.high else ""
+    text = (
+        f"{text}, {on}. What remains for tuned is {_signed(100 * (rest.value or 0.0), 1)} points "
+        f"({100 * rest.level:g} % interval {ends}){covers}."
+    )
+    if max(shortened) > ONE_SIDED * sum(shortened):
+        tuned_more = shortened[0] > shortened[1]
+        whose, bound = ("tuned", "at least") if tuned_more else ("the opponent", "at most")
+        text += (
+            f" Of {sum(shortened):,} answers cut off for equal length, {max(shortened):,} are "
+            f"those of {whose}, which a judge may hold against them: what remains is {bound} this."
+        )
+    if found.n_left_out:
+        text += (
+            f" {found.n_left_out:,} of {found.n_pairs + found.n_left_out:,} pairs are not in this, "
+            "being unscored in one of the three judgments."
+        )
+    return text
+
+
+def rounded(parts: Sequence[float], whole: float) -> list[int]:
+    """Whole numbers for the parts that sum to the rounded whole (largest remainders)."""
+    shown = [math.floor(p) for p in parts]
+    missing = round(whole) - sum(shown)
+    by_remainder = sorted(range(len(parts)), key=lambda i: shown[i] - parts[i])
+    for i in by_remainder[:missing]:
+        shown[i] += 1
+    return shown
+
+
+def _signed(value: float, digits: int = 0) -> str:
+    """With a real minus sign, and no sign where nothing is left of the number."""
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        return text.removeprefix("-")
+    return text.replace("-", _MINUS)

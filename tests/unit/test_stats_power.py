@@ -1,0 +1,107 @@
+"""Power: known numbers, hand-computed values, and a simulation that keeps the promise."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from tuneproof.plan import evaluation
+from tuneproof.stats.estimates import SHARE, mean, unmeasured
+from tuneproof.stats.power import (
+    design_effect,
+    detectable_effect,
+    effective_questions,
+    minimum_detectable_effect,
+    questions_for,
+    questions_needed,
+    standard_error,
+)
+
+Z = 1.959964 + 0.841621
+"""Of a 95 % interval and 80 % power."""
+
+
+def names(n: int) -> list[str]:
+    return [f"q{i}" for i in range(n)]
+
+
+@pytest.mark.parametrize(("n", "points"), [(80, 15.7), (300, 8.1), (805, 4.9)])
+def test_win_rates(n: int, points: float) -> None:
+    assert 100 * minimum_detectable_effect(n) == pytest.approx(points, abs=0.05)
+
+
+def test_it_is_the_plans_formula() -> None:
+    for n in (2, 80, 1234.5):
+        for level in (0.9, 0.99):
+            assert minimum_detectable_effect(n, level=level) == pytest.approx(
+                evaluation.minimum_detectable_effect(n, level=level)
+            )
+    assert effective_questions(80, 2) == evaluation.effective_questions(80, 2)
+
+
+def test_turns_of_a_question_are_less_than_questions() -> None:
+    # 160 turns at a correlation of 0.48: 160/1.48 = 108.1, and √1.48 = 1.217 times the error.
+    assert design_effect(2, 0.48) == 1.48
+    assert effective_questions(80, 2) == pytest.approx(108.108, abs=1e-3)
+    assert effective_questions(80, 2, correlation=0) == 160
+    assert effective_questions(80, 2, correlation=1) == 80
+
+
+def test_means_with_a_known_spread() -> None:
+    # z·sd/√n = 2.801585 · 1.2/10.
+    assert minimum_detectable_effect(100, sd=1.2) == pytest.approx(Z * 0.12, abs=1e-6)
+    assert minimum_detectable_effect(100, power=0.5) == pytest.approx(1.959964 * 0.05, abs=1e-6)
+
+
+def test_questions_needed() -> None:
+    # (2.801585 · 0.5/0.1)² = 196.2.
+    assert questions_needed(0.1) == pytest.approx((Z * 5) ** 2, rel=1e-5)
+    assert questions_needed(-0.1) == questions_needed(0.1)
+    # Beyond a smallest effect of 0.05, half the distance: four times as many.
+    assert questions_needed(0.1, beyond=0.05) == pytest.approx(4 * questions_needed(0.1))
+    assert questions_needed(0.05, beyond=0.05) == math.inf
+    assert questions_needed(0.0) == math.inf
+    # Two turns a question at 0.48: 1.48/2 of the questions.
+    twice = questions_needed(0.1, n_each=2, correlation=0.48)
+    assert twice == pytest.approx(0.74 * questions_needed(0.1))
+    # It is the inverse of the other.
+    assert questions_needed(minimum_detectable_effect(77)) == pytest.approx(77)
+
+
+def test_from_an_estimate() -> None:
+    # 1, 2, 6: SE = √21/3 = 1.527525, sd = √7.
+    found = mean([1.0, 2.0, 6.0], names(3), level=0.95)
+    assert standard_error(found) == pytest.approx(math.sqrt(21) / 3)
+    assert detectable_effect(found) == pytest.approx(Z * math.sqrt(21) / 3, abs=1e-5)
+    assert questions_for(found, 1.0) == pytest.approx(Z**2 * 7, rel=1e-5)
+    assert questions_for(found, 2.0, beyond=1.0) == pytest.approx(Z**2 * 7, rel=1e-5)
+
+
+def test_a_bound_that_was_cut_off_does_not_count() -> None:
+    values = [1.0] * 19 + [0.0]
+    cut = mean(values, names(20), level=0.95, bounds=SHARE)
+    assert cut.high == 1.0
+    assert standard_error(cut) == pytest.approx(standard_error(mean(values, names(20), level=0.95)))
+
+
+def test_no_interval_no_power() -> None:
+    for estimate in (
+        unmeasured("not", level=0.95),
+        mean([1.0], ["q"], level=0.95),
+        mean([1.0, 1.0], names(2), level=0.95),
+    ):
+        assert detectable_effect(estimate) is None
+        assert questions_for(estimate, 1.0) is None
+
+
+def test_the_power_is_as_promised() -> None:
+    """196 wins or losses at a true 60 %: the interval leaves one half out four times in five."""
+    draw = random.Random(1)
+    n, found = round(questions_needed(0.1)), 0
+    for _ in range(1000):
+        values = [float(draw.random() < 0.6) for _ in range(n)]
+        low = mean(values, names(n), level=0.95).low
+        found += low is not None and low > 0.5
+    assert 0.77 <= found / 1000 <= 0.85
