@@ -11,6 +11,7 @@ import torch
 
 from tests.unit.test_generate import TUNED, asks_of
 from tuneproof.data.encode import encode_prompts, token_ids
+from tuneproof.data.sections import first_marker, section_starts
 from tuneproof.data.templates import Template, parse_template
 from tuneproof.errors import ModelError
 from tuneproof.generate.answers import Interview, turn_asks
@@ -21,9 +22,7 @@ from tuneproof.generate.asking import (
     ExamplesAsking,
     Stops,
     TemplateAsking,
-    cut_at_stop,
     fair_asking,
-    section_starts,
 )
 from tuneproof.generate.plan import BASE, FAIR_BASE, Respondent, plan_batches
 from tuneproof.generate.prompts import benchmark_prompts
@@ -157,9 +156,9 @@ def test_what_begins_a_section(template: Template, starts: tuple[str, ...]) -> N
     ],
 )
 def test_where_an_answer_is_cut(text: str, kept: str | None) -> None:
-    cut = cut_at_stop(text, section_starts(BUILT_IN))
+    cut = first_marker(text, section_starts(BUILT_IN))
     assert (None if cut is None else text[:cut]) == kept
-    assert cut_at_stop(text, ()) is None
+    assert first_marker(text, ()) is None
 
 
 # --- turns -----------------------------------------------------------------------------------

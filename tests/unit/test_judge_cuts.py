@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tuneproof.data.sections import first_marker, section_starts
-from tuneproof.data.templates import OPTIONAL_CONTEXT, Template, parse_template
-from tuneproof.generate import asking
+from tuneproof.data.sections import section_starts
+from tuneproof.data.templates import parse_template
 from tuneproof.judge.cuts import Cut, cut_at_stop, cut_at_word, cut_matches, cut_to_equal_length
 from tuneproof.records import Arm, Exchange, Match
 
@@ -16,18 +15,6 @@ MARKERS = section_starts(TEMPLATE)
 
 def test_markers_are_the_templates_headings() -> None:
     assert MARKERS == ("\n### Instruction:", "\n### Context:", "\n### Response:")
-
-
-@pytest.mark.parametrize(
-    "template",
-    [TEMPLATE, parse_template(OPTIONAL_CONTEXT), parse_template("Q: {instruction}\nA: {response}")],
-)
-def test_judging_and_generating_mean_the_same_end(template: Template) -> None:
-    """What fair-base stops at while it generates is what is cut when it is judged."""
-    markers = section_starts(template)
-    assert markers == asking.section_starts(template)
-    for text in ("", "one\n### Response:\ntwo", "### Context:", "Q: A: x\nA: y", "x ### Context:"):
-        assert first_marker(text, markers) == asking.cut_at_stop(text, markers)
 
 
 @pytest.mark.parametrize(

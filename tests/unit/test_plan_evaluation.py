@@ -10,10 +10,8 @@ from pydantic import TypeAdapter
 from tuneproof.errors import RecipeError
 from tuneproof.plan import evaluation as findings
 from tuneproof.plan.evaluation import (
-    effective_questions,
     families_of,
     first_categories,
-    minimum_detectable_effect,
 )
 from tuneproof.plan.judging import (
     REPLY_TOKENS,
@@ -247,16 +245,6 @@ def test_the_recipes_prices_win() -> None:
 
 
 # --- power -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("n", "points"), [(80, 15.7), (300, 8.1), (805, 4.9)])
-def test_minimum_detectable_effect(n: int, points: float) -> None:
-    assert round(100 * minimum_detectable_effect(n), 1) == points
-
-
-def test_two_turns_are_not_two_questions() -> None:
-    assert effective_questions(40, 1) == 40
-    assert effective_questions(40, 2) == pytest.approx(80 / 1.48)
 
 
 def test_underpowered() -> None:

@@ -7,7 +7,6 @@ import random
 
 import pytest
 
-from tuneproof.plan import evaluation
 from tuneproof.stats.estimates import SHARE, mean, unmeasured
 from tuneproof.stats.power import (
     design_effect,
@@ -30,15 +29,6 @@ def names(n: int) -> list[str]:
 @pytest.mark.parametrize(("n", "points"), [(80, 15.7), (300, 8.1), (805, 4.9)])
 def test_win_rates(n: int, points: float) -> None:
     assert 100 * minimum_detectable_effect(n) == pytest.approx(points, abs=0.05)
-
-
-def test_it_is_the_plans_formula() -> None:
-    for n in (2, 80, 1234.5):
-        for level in (0.9, 0.99):
-            assert minimum_detectable_effect(n, level=level) == pytest.approx(
-                evaluation.minimum_detectable_effect(n, level=level)
-            )
-    assert effective_questions(80, 2) == evaluation.effective_questions(80, 2)
 
 
 def test_turns_of_a_question_are_less_than_questions() -> None:

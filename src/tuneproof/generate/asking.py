@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tuneproof.data.encode import encode_prompts, token_ids
+from tuneproof.data.sections import section_starts
 from tuneproof.errors import ModelError
 
 if TYPE_CHECKING:
@@ -171,30 +172,8 @@ class ExamplesAsking:
         return said + template.prompt(asked.instruction, asked.context)
 
 
-def section_starts(template: Template) -> tuple[str, ...]:
-    """The lines of the template's own that begin its sections, each after a line feed.
-
-    What a template writes between its fields is a marker where it holds a letter or a digit; a
-    template without any has no markers, and gives no stop strings.
-    """
-    literals = [*template.pieces[::2], *template.pieces_without_context[::2], template.suffix]
-    lines = (line.strip() for literal in literals for line in literal.splitlines())
-    markers = dict.fromkeys(line for line in lines if len(line) > 1 and any(map(str.isalnum, line)))
-    return tuple(f"\n{marker}" for marker in markers)
-
-
 def fair_asking(tokenizer: PreTrainedTokenizerBase, template: Template) -> Asking:
     """How the base model is asked at its best."""
     if tokenizer.chat_template is not None:
         return ChatAsking(tokenizer)
     return ExamplesAsking(tokenizer, template)
-
-
-def cut_at_stop(text: str, strings: Sequence[str]) -> int | None:
-    """Where the first of the strings begins in an answer; None where none does.
-
-    An answer's beginning counts as the beginning of a line.
-    """
-    begun = "\n" + text
-    found = [i for i in (begun.find(s) for s in strings) if i >= 0]
-    return max(0, min(found) - 1) if found else None

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
+from tuneproof.data.sections import first_marker
 from tuneproof.errors import ModelError
-from tuneproof.generate.asking import cut_at_stop
 from tuneproof.records import Answer, Arm, Stop
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class TransformersBackend:
         else:
             stop = Stop.EOS if ids[end] in self._ends else Stop.STOP_STRING
         text = self._text(said)
-        cut = cut_at_stop(text, batch.stops.strings)
+        cut = first_marker(text, batch.stops.strings)
         if cut is None:
             return text.strip(), stop, len(said)
         # The tokens whose text lies before the cut.

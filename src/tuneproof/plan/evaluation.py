@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING
 
 from tuneproof import recipe as recipes
 from tuneproof.plan.findings import Finding
 from tuneproof.plan.judging import games_of
+from tuneproof.stats.power import effective_questions, minimum_detectable_effect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,27 +18,6 @@ if TYPE_CHECKING:
 
 
 # --- power -----------------------------------------------------------------------------------
-
-TURN_CORRELATION = 0.48
-"""Of the two turns of an MT-Bench question, in published judgments."""
-
-
-def minimum_detectable_effect(n: float, *, level: float = 0.95, power: float = 0.80) -> float:
-    """The least difference of a win rate from one half that n independent outcomes show.
-
-    (z₁₋α⸝₂ + z_power) · ½/√n, the usual normal approximation with a binary outcome's standard
-    deviation of one half: 15.7 points at n = 80, 8.1 at 300, 4.9 at 805.
-    """
-    from scipy.stats import norm
-
-    z = norm.ppf(1 - (1 - level) / 2) + norm.ppf(power)
-    return float(z * 0.5 / math.sqrt(n))
-
-
-def effective_questions(n_questions: int, n_turns: int) -> float:
-    """How many independent outcomes the turns of questions amount to (Kish's design effect)."""
-    return n_questions * n_turns / (1 + (n_turns - 1) * TURN_CORRELATION)
-
 
 UNSTATED_EFFECT = 0.10
 """The difference that a benchmark should be able to show where the recipe states none."""
