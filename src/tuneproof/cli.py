@@ -1,5 +1,7 @@
 """The command line: a verb a stage. Parses, calls, prints; nothing is decided here.
 
+It is long because every verb stands here with its help; none has logic of its own.
+
 Exit codes: 0 done, 1 failed, 2 bad usage, recipe or input. Results go to standard output, progress
 to standard error.
 """
