@@ -211,6 +211,9 @@ def _judge_parts(run: Run) -> Mapping[str, object]:
         "against": {e.benchmark: e.against for e in run.recipe.evaluate},
         # As they are on this machine: getting a benchmark's files changes how it is judged.
         "protocol": _protocols(run),
+        "placebo": run.recipe.verdict.beat_placebo,
+        # Where an answer is cut that ran on into the template.
+        "data.template": run.recipe.data.template,
         "mt_bench": [
             e.model_dump(mode="json", include={"exclude_known_wrong", "max_tokens"})
             for e in run.recipe.evaluate
@@ -240,21 +243,28 @@ def _judge_check(run: Run) -> None:
 
 
 def _judge_run(run: Run, folder: Path) -> StageResult:
-    from tuneproof.judge.stage import judge_answers
+    from tuneproof.judge.registering import REGISTRATIONS
+    from tuneproof.judge.stage import OUTPUTS, judge_answers
 
     judged = judge_answers(
-        run.recipe, generate_dir=run.dir.stage("generate"), out=folder, reporter=run.reporter
+        run.recipe,
+        prepare_dir=run.dir.stage("prepare"),
+        generate_dir=run.dir.stage("generate"),
+        out=folder,
+        reporter=run.reporter,
     )
     return StageResult(
-        outputs=[
-            folder / f"{n}.jsonl" for n in ("similarity", "judgments", "preferences", "ratings")
-        ],
+        outputs=[*(folder / f"{name}.jsonl" for name in OUTPUTS), folder / REGISTRATIONS],
         resumed=judged.n_from_journal,
         unfinished=judged.n_failed,
         facts={
             **{f"protocol of {name}": used for name, used in _protocols(run).items()},
+            "registration": judged.registration,
             "matches": judged.n_matches,
             "ratings": judged.n_ratings,
+            "judged again": judged.n_rejudged,
+            "checks": judged.n_checks,
+            "refused": ", ".join(judged.refused),
             "requests": judged.n_requests,
             "unparsed": judged.n_unparsed,
             "failed": judged.n_failed,
@@ -318,15 +328,15 @@ STAGES = (
     ),
     Stage(
         name="judge",
-        version=3,
-        reads=("generate/prompts.jsonl", "generate/answers.jsonl"),
+        version=4,
+        reads=("prepare/examples.jsonl", "generate/prompts.jsonl", "generate/answers.jsonl"),
         parts=_judge_parts,
         check=_judge_check,
         run=_judge_run,
     ),
     Stage(
         name="report",
-        version=3,
+        version=4,
         reads=(
             "prepare/examples.jsonl",
             "train/loss.jsonl",

@@ -109,6 +109,8 @@ def check(judge: recipe.Judge) -> None:
         EndpointError: ``base_url`` is no http(s) address, or nothing answers there.
         RecipeError: the journal to replay does not exist.
     """
+    if judge.kind == "reference":
+        return
     if judge.kind == "replay":
         _journal(judge)
         return
