@@ -27,7 +27,7 @@ from tuneproof.records import (
 )
 from tuneproof.report.benchmarks import finished, judging_findings
 from tuneproof.report.build import write_report
-from tuneproof.report.evidence import alarms, registration, with_checks
+from tuneproof.report.judging import alarms, registration, with_checks
 from tuneproof.stats.placebo import placebo_result
 from tuneproof.stats.second_opinion import second_opinion
 from tuneproof.stats.summary import summarize
