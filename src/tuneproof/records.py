@@ -621,6 +621,7 @@ class Decomposition(Record):
     n_pairs: int
     n_left_out: int
     n_lost_to_cuts: int
+    n_rejudged: int = 0
     shortened_tuned: int = 0
     shortened_opponent: int = 0
     sentence: str = ""
