@@ -218,7 +218,7 @@ def waterfall(found: Decomposition, *, width: int) -> Waterfall | None:
         foot += part.value
     if found.whole.value is None:
         return None
-    told.insert(0, ("Win rate less one half", "whole", found.whole, 0.5))
+    told.insert(0, ("As answered", "whole", found.whole, 0.5))
     ends = [
         foot + end
         for _, _, part, foot in told
@@ -231,11 +231,12 @@ def waterfall(found: Decomposition, *, width: int) -> Waterfall | None:
     for row, (name, role, part, foot) in enumerate(told):
         shown = parts(part, percent=True, signed=True)
         assert part.value is not None
-        known = part.low is not None and part.high is not None
+        # There is no room to name another level; the table beside the drawing does.
+        interval = shown.interval.rpartition(" interval ")[2] if part.low is not None else ""
         steps.append(
             Step(
                 role=role,
-                label=f"{name}: {shown.value}" + (f" ({shown.interval})" if known else ""),
+                label=f"{name}: {shown.value}" + (f" ({interval})" if interval else ""),
                 y=_TOP + _ROW * row + 30,
                 foot=at(foot),
                 tip=at(foot + part.value),

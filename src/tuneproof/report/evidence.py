@@ -131,18 +131,20 @@ def _by(method: str) -> str:
 
 def alarms(results: Results) -> list[str]:
     """Each alarm as a sentence that says whose answers it is about, and how many."""
-    return [_alarm(it) for it in results.alarms]
+    several = len(results.benchmarks) > 1
+    return [_alarm(it, several=several) for it in results.alarms]
 
 
-def _alarm(alarm: Alarm) -> str:
-    benchmark = TITLES.get(alarm.benchmark, alarm.benchmark) if alarm.benchmark else None
-    answers = f"answers of {alarm.arm}" if alarm.arm else None
-    whose = ", ".join(part for part in (benchmark, answers) if part)
+def _alarm(alarm: Alarm, *, several: bool) -> str:
+    whose = alarm.arm[:1].upper() + alarm.arm[1:] if alarm.arm else ""
+    if several and alarm.benchmark:
+        title = TITLES.get(alarm.benchmark, alarm.benchmark)
+        whose = f"{whose} ({title})" if whose else title
     text = alarm.text.rstrip(".")
     told = f"{count(alarm.count)} of {count(alarm.of)}"
     if told not in text:
         text += f" ({told})"
-    return f"{whose}: {text}." if whose else f"{text}."
+    return f"{whose}: {text}." if whose else f"{text[:1].upper()}{text[1:]}."
 
 
 def placebo(results: Results) -> Placebo | None:
