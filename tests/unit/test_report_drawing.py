@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tests.unit import report_case as case
+from tests.unit import report_evidence_case as case
 from tuneproof.records import Estimate, LossPoint
 from tuneproof.report.drawing import IntervalBar, forest, interval_bar, loss_chart, waterfall
 

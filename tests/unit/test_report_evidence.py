@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit import report_case as case
+from tests.unit import report_case as plain
+from tests.unit import report_evidence_case as case
 from tests.unit.report_reading import EVIL, Page, outside_fences, render
 from tuneproof.recipe import VerdictRule
 from tuneproof.records import (
@@ -37,7 +38,7 @@ CHANGED = Registered(
 
 def read(name: str, results: Results, **changes: Any) -> str:
     """The text as a reader sees it; Markdown with its escapes undone."""
-    recipe = case.recipe().model_copy(update={"verdict": VerdictRule(metric="win_rate")})
+    recipe = plain.recipe().model_copy(update={"verdict": VerdictRule(metric="win_rate")})
     text = render(name, results, recipe=recipe, **changes)
     return Page(text).text if name.endswith("html") else re.sub(r"\\(.)", r"\1", text)
 
@@ -206,11 +207,11 @@ def test_a_second_opinion_says_whose_it_is(method: str, told: str) -> None:
 
 
 def test_a_second_opinion_on_a_loss_is_in_its_unit_and_none_says_nothing() -> None:
-    plain = case.results()
-    assert evidence.beside_verdict(plain) == ""
+    results = plain.results()
+    assert evidence.beside_verdict(results) == ""
     second = Estimate(value=-0.412, low=-0.49, high=-0.33, n_scored=96, n_unscored=0)
-    verdict = plain.verdict.model_copy(update={"second_opinion": second})
-    said = evidence.beside_verdict(plain.model_copy(update={"verdict": verdict}))
+    verdict = results.verdict.model_copy(update={"second_opinion": second})
+    said = evidence.beside_verdict(results.model_copy(update={"verdict": verdict}))
     assert said == "by another method: −0.490 to −0.330"
 
 
@@ -230,10 +231,10 @@ def test_alarms_stand_before_the_reasons(name: str) -> None:
 
 def test_an_alarm_names_its_benchmark_where_there_are_several() -> None:
     alarm = Alarm(id="x", benchmark="mt_bench", arm="fair-base", count=3, of=1200, text="loop")
-    several = case.two_turn_results().model_copy(update={"alarms": (alarm,)})
+    several = plain.two_turn_results().model_copy(update={"alarms": (alarm,)})
     assert evidence.alarms(several) == ["Fair-base (MT-Bench): loop (3 of 1,200)."]
     nobodys = alarm.model_copy(update={"arm": None, "benchmark": None})
-    assert evidence.alarms(case.results(alarms=(nobodys,))) == ["Loop (3 of 1,200)."]
+    assert evidence.alarms(plain.results(alarms=(nobodys,))) == ["Loop (3 of 1,200)."]
 
 
 # --- the judge ---------------------------------------------------------------------------------
@@ -285,7 +286,7 @@ def test_without_a_judge_nothing_is_said_of_one(name: str) -> None:
 
 
 def test_opponents_under_one_protocol_share_a_block_and_have_rows_of_their_own() -> None:
-    results = case.two_turn_results()
+    results = plain.two_turn_results()
     mt_bench = results.benchmarks["mt_bench"]
     assert mt_bench.pairwise is not None
     (one,) = evidence.judges(results)
@@ -320,9 +321,9 @@ def test_a_judge_that_rates_was_not_tested() -> None:
         judge="gpt-4", protocol="mt-bench-single", against={}, lines=(), n_ratings=4,
         n_unparsed=0, n_known_wrong=0,
     )  # fmt: skip
-    heldout = case.results().benchmarks["heldout"]
+    heldout = plain.results().benchmarks["heldout"]
     single = heldout.model_copy(update={"pairwise": None, "ratings": rated})
-    (one,) = evidence.judges(case.results(benchmarks={"mt_bench": single}))
+    (one,) = evidence.judges(plain.results(benchmarks={"mt_bench": single}))
     assert (one.title, one.sentence, one.rows) == (
         "gpt-4, with FastChat's prompts (mt-bench-single)", evidence.NOT_TESTED, (),
     )  # fmt: skip
@@ -369,7 +370,7 @@ def test_a_placebo_judged_against_tuned_has_one_estimate() -> None:
         metric="win_rate", tuned_gain=None, placebo_gain=None, placebo_is_better=None,
         over_placebo=case.effect(0.12, 0.02, 0.22),
     )  # fmt: skip
-    shown = evidence.placebo(case.results(placebo=judged))
+    shown = evidence.placebo(plain.results(placebo=judged))
     assert shown is not None
     assert shown.rows == (
         (
@@ -378,7 +379,7 @@ def test_a_placebo_judged_against_tuned_has_one_estimate() -> None:
         ),
     )
     assert shown.caption == "Pairwise win rate; above 0 is better"
-    assert evidence.placebo(case.results()) is None
+    assert evidence.placebo(plain.results()) is None
 
 
 # --- text of others is inert, and the page can be read by ear ----------------------------------
