@@ -91,6 +91,8 @@ def _train_parts(run: Run) -> Mapping[str, object]:
         "lora": run.recipe.lora.model_dump(mode="json"),
         "train": train,
         "monitor": run.recipe.monitor.model_dump(mode="json", exclude={"trackers"}),
+        # Where there is no placebo, what was trained before there could be one is still fresh.
+        **({"verdict.beat_placebo": True} if run.recipe.verdict.beat_placebo else {}),
     }
 
 
@@ -106,8 +108,7 @@ def _train_check(run: Run) -> None:
     from tuneproof.train.check import check_training
 
     _model_check(run)
-    n_rows = len(run.prepared.splits[Split.TRAIN])
-    check_training(run.recipe, n_rows=n_rows, reporter=run.reporter)
+    check_training(run.recipe, run.prepared.splits, run.reporter)
 
 
 def _train_run(run: Run, folder: Path) -> StageResult:
@@ -123,6 +124,7 @@ def _train_run(run: Run, folder: Path) -> StageResult:
         facts={
             "steps": sum(s.steps for s in trained.summaries),
             "tokens": sum(s.tokens for s in trained.summaries),
+            **({"placebo steps": trained.placebo.steps} if trained.placebo else {}),
         },
     )
 

@@ -100,6 +100,37 @@ def test_killed_while_training_goes_on_from_the_last_checkpoint(
     assert digests(folder) == digests(tmp_path / "alone")
 
 
+def test_killed_while_the_placebo_trains_goes_on_there(
+    tmp_path: Path, tiny_recipe: Callable[..., Path]
+) -> None:
+    recipe = tiny_recipe(
+        n_rows=200,
+        lora={"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": "all-linear"},
+        train=TRAIN | {"epochs": 2},
+        verdict={"metric": "exact_match", "beat_placebo": True},
+    )
+    folder = tmp_path / "killed"
+    checkpoints = folder / "train/checkpoints/adapter-placebo"
+    # 120 rows are 30 steps an epoch.
+    kill_when(start(recipe, folder), lambda: (checkpoints / "checkpoint-24").exists())
+    finished = folder / "train/adapter/adapter_model.safetensors"
+    written = finished.stat().st_mtime_ns
+    finish(recipe, folder)
+    assert finished.stat().st_mtime_ns == written
+    manifest = RunDir(folder).manifest("train")
+    assert manifest is not None
+    assert 20 <= manifest.resumed < 60
+    finish(recipe, tmp_path / "alone")
+    names = (
+        *RESULTS,
+        "train/adapter-placebo/adapter_model.safetensors",
+        "train/loss-placebo.jsonl",
+        "generate/heldout_loss.jsonl",
+    )
+    for name in names:
+        assert digest_file(folder / name) == digest_file(tmp_path / "alone" / name), name
+
+
 def test_killed_while_answering_keeps_every_whole_batch(
     tmp_path: Path, tiny_recipe: Callable[..., Path]
 ) -> None:
