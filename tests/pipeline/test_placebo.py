@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import tiny_rows, write_jsonl
+from tests.conftest import shared, tiny_rows, write_jsonl
+from tests.fakes import ChatServer, shown
 from tests.pipeline.test_pipeline import execute, make_run, status
 from tests.pipeline.test_train import LONG
 from tests.pipeline.test_training import adapter_bytes
+from tuneproof.data.encode import token_ids
 from tuneproof.data.placebo import shuffle_responses
+from tuneproof.data.templates import parse_template
 from tuneproof.errors import DataError
+from tuneproof.export.write import export_run
+from tuneproof.generate.samples import asked_twice, second_prompts
 from tuneproof.progress import SilentReporter
+from tuneproof.recipe import Model
 from tuneproof.recipe_file import load_recipe
-from tuneproof.records import LossPoint, PreparedRow, Split, TrainingSummary
+from tuneproof.records import (
+    Answer,
+    Arm,
+    Judgment,
+    LossPoint,
+    Preference,
+    PreparedRow,
+    Prompt,
+    Results,
+    SequenceLoss,
+    Similarity,
+    Split,
+    TrainingSummary,
+    first_samples,
+)
+from tuneproof.train.model import load_tokenizer
 from tuneproof.train.stage import train_adapters
-from tuneproof.workspace import RunDir, read_records, write_records
+from tuneproof.workspace import RunDir, describe_file, read_records, write_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 PLACEBO = "verdict.beat_placebo=true"
 SHORT = LONG | {"epochs": 1, "eval_steps": 4}
@@ -159,3 +180,262 @@ def test_rows_that_give_no_placebo_are_refused_before_any_weight_is_loaded(
     with pytest.raises(DataError, match=f"the rows of the {split} split = .* are one and the same"):
         train(recipe, tmp_path / "run", f"data.source.path={data}", PLACEBO)
     assert not (tmp_path / "run").exists()
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+SOURCE = Path(__file__).parents[2] / "src" / "tuneproof"
+N_TWICE = 7
+TWICE = f"judge.checks.self_comparisons={N_TWICE}"
+
+
+def prefer_longer(body: dict[str, Any]) -> str:
+    a, b = (len(shown(body, f"answer-{letter}")) for letter in "AB")
+    return f"By length.\nVERDICT: {'TIE' if a == b else 'A' if a > b else 'B'}"
+
+
+def judge(url: str) -> dict[str, object]:
+    return {
+        "base_url": url,
+        "api_key_env": None,
+        "model": "judge-1",
+        "orders": 1,
+        "decompose": False,
+        "checks": {"controls": 0, "repeats": 0},
+    }
+
+
+def answers_of(folder: Path) -> list[Answer]:
+    return read_records(folder / "generate/answers.jsonl", Answer)
+
+
+def losses_of(folder: Path) -> list[SequenceLoss]:
+    return read_records(folder / "generate/heldout_loss.jsonl", SequenceLoss)
+
+
+def against_base(folder: Path, name: str, kind: type[Judgment | Preference]) -> list[object]:
+    rows = read_records(folder / f"judge/{name}.jsonl", kind)
+    return [row for row in rows if row.opponent is Arm.BASE]
+
+
+def estimates(folder: Path) -> dict[str, object]:
+    """Every estimate of a report but what is about the placebo or the judge's checks."""
+    results = Results.model_validate_json((folder / "report/results.json").read_bytes())
+    found = results.model_dump(include={"heldout_loss", "benchmarks", "training"})
+    found["training"].pop("duration_s")
+    for result in found["benchmarks"].values():
+        result["others"].pop("placebo", None)
+        for pairwise in (result["pairwise"], *result["others"].values()):
+            pairwise.pop("check")
+    return found
+
+
+def test_nothing_else_notices_the_placebo_or_second_samples(
+    tmp_path: Path, tiny_recipe: Callable[..., Path]
+) -> None:
+    plain, rich = tmp_path / "plain", tmp_path / "rich"
+    with ChatServer(prefer_longer) as server:
+        recipe = tiny_recipe(
+            n_rows=60,
+            judge=judge(server.url),
+            generate={"max_new_tokens": 6, "batch_size": 4, "temperature": 0.7},
+            verdict={"metric": "win_rate"},
+        )
+        execute(make_run(recipe, plain))
+        execute(make_run(recipe, rich, PLACEBO, TWICE))
+        execute(make_run(recipe, tmp_path / "again", PLACEBO, TWICE), until="generate")
+
+    # --- what was answered ---
+    assert answers_of(rich) == answers_of(tmp_path / "again")
+    before, answers = answers_of(plain), answers_of(rich)
+    placebo = [a for a in answers if a.arm is Arm.PLACEBO]
+    seconds = answers[len(before) + len(placebo) :]
+    assert answers == [*before, *placebo, *seconds]
+    assert [a.question_id for a in placebo] == [a.question_id for a in before if a.arm is Arm.TUNED]
+    assert {a.sample for a in (*before, *placebo)} == {1}
+    assert {(a.arm, a.adapter, a.sample) for a in seconds} == {(Arm.TUNED, 1, 2)}
+    assert first_samples(answers) == [*before, *placebo]
+    assert len({a.key for a in answers}) == len(answers)
+    tuned = {a.question_id: a.text for a in before if a.arm is Arm.TUNED}
+    # Different adapters, and independent draws of one: at this temperature most answers differ.
+    assert len({a.question_id for a in seconds}) == N_TWICE
+    assert sum(a.text != tuned[a.question_id] for a in seconds) > N_TWICE / 2
+    assert sum(a.text != tuned[a.question_id] for a in placebo) > len(placebo) / 2
+    losses = losses_of(rich)
+    assert [x for x in losses if x.arm is not Arm.PLACEBO] == losses_of(plain)
+    by_arm = {arm: [x.response_nll for x in losses if x.arm is arm] for arm in Arm}
+    assert len(by_arm[Arm.PLACEBO]) == len(by_arm[Arm.TUNED]) == 18
+    assert by_arm[Arm.PLACEBO] != by_arm[Arm.TUNED]
+    manifest = RunDir(rich).manifest("generate")
+    assert manifest is not None
+    assert (manifest.facts["adapters"], manifest.facts["answers"]) == (1, 3 * 18)
+    assert manifest.facts["second answers"] == N_TWICE
+
+    # --- what was made of it ---
+    near = read_records(rich / "judge/similarity.jsonl", Similarity)
+    assert [s for s in near if s.arm is not Arm.PLACEBO] == read_records(
+        plain / "judge/similarity.jsonl", Similarity
+    )
+    judgments, others = (against_base(f, "judgments", Judgment) for f in (rich, plain))
+    assert judgments == others
+    preferences, others = (against_base(f, "preferences", Preference) for f in (rich, plain))
+    assert preferences == others
+    assert len(judgments) == len(preferences) == 18
+    assert estimates(rich) == estimates(plain)
+
+
+def test_second_samples_alone_change_no_estimate(
+    tmp_path: Path, tiny_recipe: Callable[..., Path]
+) -> None:
+    """With rows of a second sample that differ in all that is measured."""
+    folder = tmp_path / "run"
+    with ChatServer(prefer_longer) as server:
+        recipe = tiny_recipe(
+            n_rows=60,
+            judge=judge(server.url),
+            generate={"max_new_tokens": 6, "batch_size": 4, "temperature": 0.7},
+            verdict={"metric": "win_rate"},
+        )
+        execute(make_run(recipe, folder))
+        before = estimates(folder)
+        path = folder / "generate/answers.jsonl"
+        rows = answers_of(folder)
+        write_records(
+            path,
+            [
+                *rows,
+                *(
+                    a.model_copy(
+                        update={
+                            "sample": 2,
+                            "key": f"{a.key}-2",
+                            "text": "no " * 50,
+                            "n_tokens": 50,
+                        }
+                    )
+                    for a in rows
+                    if a.arm is Arm.TUNED
+                ),
+            ],
+        )
+        run = RunDir(folder)
+        manifest = run.manifest("generate")
+        assert manifest is not None
+        # As if the stage had written them.
+        run.write_manifest(
+            manifest.model_copy(
+                update={
+                    "outputs": tuple(
+                        describe_file(run.resolve(f.path), folder) for f in manifest.outputs
+                    )
+                }
+            )
+        )
+        done = {s.stage: s.state for s in execute(make_run(recipe, folder))}
+    assert done["generate"] == "fresh"
+    assert done["judge"] == done["report"] == "stale"
+    assert estimates(folder) == before
+
+
+def test_whoever_reads_answers_says_which() -> None:
+    """The rule that keeps second samples out: first_samples, where answers.jsonl is read."""
+    readers = [p for p in SOURCE.rglob("*.py") if 'answers.jsonl", Answer)' in p.read_text("utf-8")]
+    assert {p.relative_to(SOURCE).as_posix() for p in readers} >= {
+        "judge/stage.py",
+        "report/stage.py",
+        "export/write.py",
+    }
+    assert not [p for p in readers if "first_samples(" not in p.read_text("utf-8")]
+
+
+def test_the_placebo_answers_all_turns_and_is_in_no_exported_file(
+    tmp_path: Path,
+    roomy_model: Path,
+    tiny_recipe: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TUNEPROOF_ASSETS", str(shared("mt_bench").parent))
+    exported: dict[str, dict[str, str]] = {}
+    with ChatServer(prefer_longer) as server:
+        recipe = tiny_recipe(
+            model={"id": str(roomy_model), "dtype": "float32"},
+            judge=judge(server.url),
+            generate={"max_new_tokens": 6, "batch_size": 4, "temperature": 0.7},
+            evaluate=[
+                {"benchmark": "alpaca_eval", "questions": 3, "protocol": "own"},
+                {"benchmark": "mt_bench", "questions": 3, "protocol": "own"},
+            ],
+            verdict={"metric": "win_rate", "benchmark": "mt_bench"},
+        )
+        for name, overrides in (("plain", ()), ("rich", (PLACEBO, TWICE))):
+            folder = tmp_path / name
+            execute(make_run(recipe, folder, *overrides), until="judge")
+            out = tmp_path / f"{name}-files"
+            files = export_run(RunDir(folder), out).files
+            exported[name] = {p.relative_to(out).as_posix(): p.read_text("utf-8") for p in files}
+    assert exported["rich"].keys() == exported["plain"].keys()
+    for path, text in exported["plain"].items():
+        if path.startswith("alpaca_eval"):  # MT-Bench's files hold the time
+            assert exported["rich"][path] == text, path
+
+    folder = tmp_path / "rich"
+    said = {(a.question_id, a.turn): a for a in answers_of(folder) if a.arm is Arm.PLACEBO}
+    prompts = read_records(folder / "generate/prompts.jsonl", Prompt)
+    assert list(said) == [(p.question_id, p.turn) for p in prompts]
+    # A second turn is asked with the placebo's own answer to the first before it.
+    template = parse_template("instruction-context-response")
+    tokenizer = load_tokenizer(Model(id=str(roomy_model)))
+    first = {p.question_id: p.instruction for p in prompts if p.turn == 1}
+    for prompt in (p for p in prompts if p.turn == 2):
+        told = [(first[prompt.question_id], said[prompt.question_id, 1].text)]
+        whole = token_ids(tokenizer, [template.conversation(told, prompt.instruction)])[0]
+        assert said[prompt.question_id, 2].n_prompt_tokens == len(whole)
+    # Asked twice: first turns of the benchmark that the verdict is about, no more than there are.
+    twice = [(a.question_id, a.turn) for a in answers_of(folder) if a.sample == 2]
+    assert twice == [
+        (p.question_id, 1) for p in prompts if p.benchmark == "mt_bench" and p.turn == 1
+    ]
+
+
+def test_which_questions_are_answered_twice(tiny_recipe: Callable[..., Path]) -> None:
+    path = tiny_recipe(
+        judge=judge("http://127.0.0.1:9/v1"),
+        generate={"temperature": 0.5},
+        evaluate=[
+            {"benchmark": "mt_bench", "mode": "single"},
+            {"benchmark": "heldout"},
+            {"benchmark": "alpaca_eval"},
+        ],
+    )
+    prompts = [
+        Prompt(
+            question_id=f"{benchmark}-{i}",
+            benchmark=benchmark,
+            category=None,
+            turn=turn,
+            instruction="do",
+            context="",
+            token_ids=None,
+            reference=None,
+            checkable=False,
+        )
+        for benchmark in ("mt_bench", "heldout", "alpaca_eval")
+        for i in range(50)
+        for turn in ((1, 2) if benchmark == "mt_bench" else (1,))
+    ]
+
+    def drawn(*overrides: str) -> list[str]:
+        return [p.question_id for p in second_prompts(load_recipe(path, overrides), prompts)]
+
+    assert drawn() == []
+    assert asked_twice(load_recipe(path, ())) is None
+    some = drawn(TWICE)
+    assert asked_twice(load_recipe(path, (TWICE,))) == "heldout"  # mt_bench is not asked in pairs
+    assert len(some) == N_TWICE
+    assert some == drawn(TWICE)
+    assert some == [p.question_id for p in prompts if p.question_id in some]
+    assert some != drawn(TWICE, "seed=8")
+    assert set(some) < set(drawn("judge.checks.self_comparisons=20"))
+    assert len(drawn("judge.checks.self_comparisons=99")) == 50
+    named = drawn(TWICE, "verdict.metric=win_rate", "verdict.benchmark=alpaca_eval")
+    assert {q.rpartition("-")[0] for q in named} == {"alpaca_eval"}

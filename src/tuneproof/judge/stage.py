@@ -32,6 +32,7 @@ from tuneproof.records import (
     Preference,
     Prompt,
     Rating,
+    first_samples,
     preferred,
 )
 from tuneproof.workspace import Journal, read_records, write_records
@@ -90,7 +91,7 @@ def judge_answers(
         CredentialError, EndpointError, RecipeError: see ``asking.ask_all``.
     """
     prompts = read_records(generate_dir / "prompts.jsonl", Prompt)
-    answers = read_records(generate_dir / "answers.jsonl", Answer)
+    answers = first_samples(read_records(generate_dir / "answers.jsonl", Answer))
     out.mkdir(parents=True, exist_ok=True)
     near = similarity(prompts, answers)
     write_records(out / "similarity.jsonl", near)

@@ -21,6 +21,7 @@ from tuneproof.records import (
     Similarity,
     Stop,
     TrainingSummary,
+    first_samples,
 )
 from tuneproof.report.benchmarks import finished, judging_findings
 from tuneproof.report.build import write_report
@@ -48,7 +49,7 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
     """
     generated, judged = run.stage("generate"), run.stage("judge")
     prompts = read_records(generated / "prompts.jsonl", Prompt)
-    answers = read_records(generated / "answers.jsonl", Answer)
+    answers = first_samples(read_records(generated / "answers.jsonl", Answer))
     preferences = read_records(judged / "preferences.jsonl", Preference)
     similarities = read_records(judged / "similarity.jsonl", Similarity)
     judgments = read_records(judged / "judgments.jsonl", Judgment)
