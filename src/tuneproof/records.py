@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Record(BaseModel):
@@ -165,6 +168,15 @@ class Answer(Record):
     n_prompt_tokens: int
     n_tokens: int
     error: str | None = None
+
+
+def first_samples(answers: Iterable[Answer]) -> list[Answer]:
+    """The answers that everything rests on but the judge's A/A test, in their order.
+
+    Whoever reads a run's answers takes these: a second sample counted in would be a question asked
+    twice.
+    """
+    return [answer for answer in answers if answer.sample == 1]
 
 
 class SequenceLoss(Record):

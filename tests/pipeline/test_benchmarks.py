@@ -1,7 +1,6 @@
 """Benchmarks, opponents, turns and several adapters, from questions to the report.
 
-The tiny model is asked real questions of AlpacaEval and MT-Bench, so its context is made longer: it
-has rotary positions, and weights that do not depend on how many there are.
+The tiny model is asked real questions of AlpacaEval and MT-Bench, so its context is made longer.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -55,16 +53,6 @@ if TYPE_CHECKING:
 
 N_HELDOUT, N_ALPACA, N_MT = 6, 5, 4
 BOTH = ["base", "fair-base"]
-
-
-@pytest.fixture(scope="module")
-def roomy_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("roomy") / "model"
-    shutil.copytree(tiny_model, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["max_position_embeddings"] = 8192
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 @pytest.fixture(autouse=True)

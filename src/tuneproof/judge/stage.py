@@ -47,6 +47,7 @@ from tuneproof.records import (
     Rating,
     Record,
     Stop,
+    first_samples,
 )
 from tuneproof.workspace import Journal, read_records, write_records
 
@@ -129,7 +130,7 @@ def judge_answers(
     """
     prompts = read_records(generate_dir / "prompts.jsonl", Prompt)
     every_answer = read_records(generate_dir / "answers.jsonl", Answer)
-    answers = [a for a in every_answer if a.sample == 1]
+    answers = first_samples(every_answer)
     out.mkdir(parents=True, exist_ok=True)
     judge = recipe.judge
     rounds = (

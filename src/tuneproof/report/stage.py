@@ -24,6 +24,7 @@ from tuneproof.records import (
     Similarity,
     Stop,
     TrainingSummary,
+    first_samples,
 )
 from tuneproof.report.benchmarks import finished, judging_findings
 from tuneproof.report.build import write_report
@@ -55,7 +56,7 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
     generated, judged = run.stage("generate"), run.stage("judge")
     prompts = read_records(generated / "prompts.jsonl", Prompt)
     # The second answers of the A/A test are in no estimate but that one's, which has its own rows.
-    answers = [a for a in read_records(generated / "answers.jsonl", Answer) if a.sample == 1]
+    answers = first_samples(read_records(generated / "answers.jsonl", Answer))
     preferences = read_records(judged / "preferences.jsonl", Preference)
     similarities = read_records(judged / "similarity.jsonl", Similarity)
     judgments = read_records(judged / "judgments.jsonl", Judgment)
