@@ -60,6 +60,10 @@ def assets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEPROOF_ASSETS", str(shared("mt_bench").parent))
 
 
+# What is asked of the judge itself, and of cut answers, has tests of its own.
+MATCHES_ALONE = {"decompose": False, "checks": {"controls": 0, "repeats": 0}}
+
+
 def prefer_longer(body: dict[str, Any]) -> str:
     a, b = (len(shown(body, f"answer-{letter}")) for letter in "AB")
     return f"By length.\nVERDICT: {'TIE' if a == b else 'A' if a > b else 'B'}"
@@ -78,7 +82,8 @@ def write(
     def of(url: str) -> tuple[Path, list[str]]:
         recipe = tiny_recipe(
             model={"id": str(roomy_model), "dtype": "float32"},
-            judge={"base_url": url, "api_key_env": None, "model": "judge-1", "orders": 1},
+            judge={"base_url": url, "api_key_env": None, "model": "judge-1", "orders": 1}
+            | MATCHES_ALONE,
             evaluate=[
                 {"benchmark": "heldout", "questions": N_HELDOUT, "against": BOTH},
                 {
@@ -375,7 +380,8 @@ def official(
         return tiny_recipe(
             assets=str(folder),
             model={"id": str(roomy_model), "dtype": "float32"},
-            judge={
+            judge=MATCHES_ALONE
+            | {
                 "base_url": url,
                 "api_key_env": None,
                 "model": "gpt-4-1106-preview",
