@@ -198,12 +198,17 @@ class Monitor(Section):
 
 
 class Generate(Section):
-    """How both arms answer. ``temperature`` 0 is greedy decoding, and ``top_p`` then idle."""
+    """How both arms answer. ``temperature`` 0 is greedy decoding, and ``top_p`` then idle.
+
+    At most ``batch_size`` prompts are answered together, and no more than ``batch_tokens`` tokens,
+    prompts and new ones: they bound the memory that their keys and values take.
+    """
 
     max_new_tokens: int = Field(default=512, ge=1)
     temperature: float = Field(default=0.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    batch_tokens: int = Field(default=32_768, ge=1)
 
 
 REFERENCE_JUDGE: Final = "nearness to the reference response (chrF)"
@@ -351,6 +356,8 @@ class MtBench(_Benchmark):
     baseline has no line in the table. In ``single`` each answer is rated from 1 to 10 by itself.
     ``exclude_known_wrong`` leaves out the 13 questions whose reference answer is known to be wrong.
     ``max_tokens`` limits a judge's reply to FastChat's prompts; its own limit is 2048.
+    ``temperatures`` ``category`` has each category answered at FastChat's temperature for it (0.7
+    writing and roleplay, 0.1 stem and humanities, 0 the others); ``recipe`` at generate's.
     """
 
     benchmark: Literal["mt_bench"]
@@ -359,6 +366,7 @@ class MtBench(_Benchmark):
     mode: Literal["pairwise-all", "pairwise-baseline", "single"] = "pairwise-all"
     exclude_known_wrong: bool = False
     max_tokens: int = Field(default=2048, ge=1)
+    temperatures: Literal["recipe", "category"] = "recipe"
 
     @model_validator(mode="after")
     def _one_baseline(self) -> Self:

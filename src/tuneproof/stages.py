@@ -162,6 +162,7 @@ def _generate_parts(run: Run) -> Mapping[str, object]:
                 "selection": None if isinstance(e, Heldout) else e.selection,
                 "fair-base": "fair-base" in e.against,
                 "baseline": "baseline" in e.against,
+                "temperatures": e.temperatures if isinstance(e, MtBench) else "recipe",
             }
             for e in run.recipe.evaluate
         },
@@ -350,7 +351,7 @@ STAGES = (
     ),
     Stage(
         name="generate",
-        version=3,
+        version=4,
         reads=("prepare/examples.jsonl", "train/adapter*"),
         parts=_generate_parts,
         check=_generate_check,

@@ -33,7 +33,8 @@ class Interview:
     """One respondent, how it is asked, and what: the questions' prompts, all turns, in order.
 
     ``weights`` identifies the weights that answer. ``sample`` 2 asks for second answers, drawn
-    independently of the first.
+    independently of the first. With ``by_category``, MT-Bench's categories have temperatures of
+    their own.
     """
 
     who: Respondent
@@ -41,6 +42,7 @@ class Interview:
     prompts: tuple[Prompt, ...]
     weights: str
     sample: int = 1
+    by_category: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,7 @@ def answer_all(
                     stops=interview.asking.stops,
                     seed=seed,
                     sample=interview.sample,
+                    by_category=interview.by_category,
                 ):
                     known = sum(key in journal for key in batch.keys)
                     if known < len(batch.keys):

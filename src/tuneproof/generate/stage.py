@@ -7,7 +7,7 @@ a killed run goes on with the next batch, and a changed recipe never finds anoth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tuneproof.data.questions import selected_questions
@@ -20,7 +20,7 @@ from tuneproof.generate.plan import BASE, FAIR_BASE, PLACEBO, Respondent
 from tuneproof.generate.prompts import benchmark_prompts, heldout_prompts
 from tuneproof.generate.samples import second_prompts
 from tuneproof.progress import hush_transformers
-from tuneproof.recipe import Heldout
+from tuneproof.recipe import Heldout, MtBench
 from tuneproof.records import Arm, Example, PreparedRow, Prompt, Split, Stop, first_samples
 from tuneproof.train.memory import return_freed_memory
 from tuneproof.workspace import read_records, write_records
@@ -116,6 +116,9 @@ def generate_answers(
     faced = {e.benchmark for e in recipe.evaluate if FAIR_BASE.arm in e.against}
     to_fair = tuple(p for p in prompts if p.benchmark in faced)
     again = second_prompts(recipe, prompts)
+    by_category = any(
+        isinstance(e, MtBench) and e.temperatures == "category" for e in recipe.evaluate
+    )
     interviews = [
         Interview(who=BASE, asking=ours, prompts=tuple(prompts), weights=base_weights),
         *(
@@ -140,7 +143,7 @@ def generate_answers(
         )
     answers = answer_all(
         backend,
-        interviews,
+        [replace(i, by_category=by_category) for i in interviews],
         recipe.generate,
         seed=recipe.seed,
         journal_file=out / "answers.journal.jsonl",
