@@ -58,7 +58,12 @@ class Close:
     """The connection closed without an answer."""
 
 
-Behaviour = Says | Status | Garbage | Hang | Close
+@dataclass(frozen=True)
+class Torn:
+    """The connection closed amid an answer: its head promises more than comes."""
+
+
+Behaviour = Says | Status | Garbage | Hang | Close | Torn
 ReplyFunction = Callable[[dict[str, Any]], "Behaviour | str"]
 
 
@@ -159,6 +164,14 @@ class _Handler(BaseHTTPRequestHandler):
                 owner.wait(seconds)
                 self.close_connection = True
             case Close():
+                self.close_connection = True
+            case Torn():
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", "1000")
+                self.end_headers()
+                self.wfile.write(b'{"choices": [{"text": "half an ')
+                self.wfile.flush()
                 self.close_connection = True
 
     def _send(self, status: int, value: Mapping[str, Any]) -> None:

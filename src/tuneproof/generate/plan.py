@@ -154,7 +154,7 @@ def plan_batches(
         names = tuple(draw_name(p, who, sample) for p in prompts)
         whole = digest_value(
             {
-                "decoding": DECODING,
+                "decoding": [generate.backend, DECODING],
                 "weights": weights,
                 "prompts": [ask.token_ids for ask in together],
                 "max_new_tokens": generate.max_new_tokens,

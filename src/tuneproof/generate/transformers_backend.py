@@ -15,11 +15,12 @@ import torch
 
 from tuneproof.data.sections import first_marker
 from tuneproof.errors import ModelError
+from tuneproof.generate.answers import make_answer
 from tuneproof.generate.decoding import decode
 from tuneproof.generate.plan import PLACEBO, Respondent
 from tuneproof.generate.rows import prepare_attention
 from tuneproof.generate.sampling import Sampler
-from tuneproof.records import Answer, Arm, Stop
+from tuneproof.records import Arm, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from tuneproof.generate.plan import Ask, Batch
+    from tuneproof.generate.plan import Batch
+    from tuneproof.records import Answer
 
 
 def load_adapters(
@@ -101,7 +103,7 @@ class TransformersBackend:
         for i, (ask, key) in enumerate(zip(batch.asks, batch.keys, strict=True)):
             n = len(ask.token_ids)
             if self.context_length is not None and n + new > self.context_length:
-                answers[key] = _answer(
+                answers[key] = make_answer(
                     batch,
                     ask,
                     key,
@@ -115,7 +117,7 @@ class TransformersBackend:
             for i, ids in zip(fitting, self._generate(batch, fitting), strict=True):
                 text, stop, n_tokens = self._read(ids, batch)
                 key = batch.keys[i]
-                answers[key] = _answer(
+                answers[key] = make_answer(
                     batch, batch.asks[i], key, stop=stop, text=text, n_tokens=n_tokens
                 )
         return [answers[key] for key in batch.keys]
@@ -178,32 +180,6 @@ class TransformersBackend:
             logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
         ).view(len(rows), width - 1)
         return [losses[i, : len(r) - 1].tolist() for i, r in enumerate(rows)]
-
-
-def _answer(
-    batch: Batch,
-    ask: Ask,
-    key: str,
-    *,
-    stop: Stop,
-    text: str = "",
-    n_tokens: int = 0,
-    error: str | None = None,
-) -> Answer:
-    return Answer(
-        key=key,
-        question_id=ask.prompt.question_id,
-        benchmark=ask.prompt.benchmark,
-        turn=ask.prompt.turn,
-        arm=batch.who.arm,
-        adapter=batch.who.adapter,
-        sample=batch.sample,
-        text=text,
-        stop=stop,
-        n_prompt_tokens=len(ask.token_ids),
-        n_tokens=n_tokens,
-        error=error,
-    )
 
 
 class _StopsAt:
