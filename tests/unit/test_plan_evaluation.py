@@ -8,6 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from tuneproof.errors import RecipeError
+from tuneproof.judge.prices import DATED, price_of
 from tuneproof.plan import evaluation as findings
 from tuneproof.plan.evaluation import (
     families_of,
@@ -22,8 +23,7 @@ from tuneproof.plan.judging import (
     judge_calls,
     plan_cost,
 )
-from tuneproof.plan.prices import DATED, price_of
-from tuneproof.recipe import Evaluation, Judge, Recipe
+from tuneproof.recipe import Evaluation, Judge, Prices, Recipe
 from tuneproof.records import Example
 
 if TYPE_CHECKING:
@@ -222,26 +222,35 @@ def test_prices_that_are_not_known() -> None:
     for judge in (
         Judge(model="some-model"),
         Judge(model="gpt-4o-mini", base_url="http://localhost:8000/v1"),
-        Judge(model="gpt-4o-mini", usd_per_million_input_tokens=1.0),
     ):
         price, note = price_of(judge)
         assert price is None
         assert note is not None
-        assert "judge.usd_per_million_output_tokens" in note
+        assert "judge.prices={input: " in note
 
 
 def test_the_recipes_prices_win() -> None:
     judge = Judge(
         base_url="http://localhost:8000/v1",
-        usd_per_million_input_tokens=1.0,
-        usd_per_million_output_tokens=2.0,
+        prices=Prices(input=1.0, output=2.0),
     )
     price, note = price_of(judge)
     assert price is not None
     assert (price.input, price.output, price.dated, note) == (1.0, 2.0, None, None)
-    replayed, _ = price_of(Judge(kind="replay", journal="j.jsonl"))
-    assert replayed is not None
-    assert (replayed.input, replayed.output) == (0.0, 0.0)
+    for free in (Judge(kind="replay", journal="j.jsonl"), Judge(kind="local", model="m")):
+        price, _ = price_of(free)
+        assert price is not None
+        assert (price.input, price.output) == (0.0, 0.0)
+
+
+def test_the_batch_api_is_half_the_price() -> None:
+    price, _ = price_of(Judge(model="gpt-4o", batch_api=True))
+    assert price is not None
+    assert (price.input, price.output) == (1.25, 5.0)
+    price, _ = price_of(Judge(prices=Prices(input=1.0, output=2.0), batch_api=True))
+    assert price is not None
+    assert (price.input, price.output, price.dated) == (0.5, 1.0, None)
+    assert "Batch API" in price.source
 
 
 # --- power -----------------------------------------------------------------------------------

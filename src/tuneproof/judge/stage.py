@@ -55,6 +55,8 @@ class JudgeFacts:
     not be read, by reason in ``unparsed``; ``skipped`` counts pairs and answers that were not
     judged, by reason; ``n_excluded`` those left out because the recipe says so. The tokens are
     those of all replies, journaled ones included and each once, as far as the endpoint told them.
+    ``resent`` counts what was sent again, by the reason why; ``usd`` is what all replies cost that
+    are in the journals, and ``unsure_usd`` at most what tries cost whose price was not told.
     """
 
     n_similarities: int
@@ -72,6 +74,9 @@ class JudgeFacts:
     skipped: dict[str, int] = field(default_factory=dict)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    resent: dict[str, int] = field(default_factory=dict)
+    usd: float | None = None
+    unsure_usd: float | None = None
 
 
 def judge_answers(
@@ -146,6 +151,9 @@ def judge_answers(
         skipped=dict(skipped),
         prompt_tokens=sum(r.prompt_tokens or 0 for r in asked.replies.values()),
         completion_tokens=sum(r.completion_tokens or 0 for r in asked.replies.values()),
+        resent=dict(asked.resent),
+        usd=asked.usd,
+        unsure_usd=asked.unsure_usd,
     )
 
 

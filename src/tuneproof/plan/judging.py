@@ -15,7 +15,7 @@ from tuneproof.data.encode import token_ids
 from tuneproof.data.questions import selected_questions
 from tuneproof.errors import AssetError
 from tuneproof.judge.choice import protocol_of
-from tuneproof.plan.prices import Price, price_of
+from tuneproof.judge.prices import Price, price_of
 from tuneproof.records import Arm, Exchange, Match, Record
 
 if TYPE_CHECKING:

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 WITHOUT_EFFECT: Final = frozenset(
     {
         "api_key_env",
+        "batch_api",
+        "budget_usd",
         "concurrency",
         "journal",
+        "prices",
         "timeout_s",
-        "usd_per_million_input_tokens",
-        "usd_per_million_output_tokens",
     }
 )
 """Settings of a judge that change how fast or dear its replies are, and where they are kept, but
