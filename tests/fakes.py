@@ -141,6 +141,7 @@ class ChatServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # with 5, the kernel lets a sixth connection wait for a second
     owner: ChatServer
 
     def handle_error(self, request: object, client_address: object) -> None:

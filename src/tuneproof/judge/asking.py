@@ -216,8 +216,8 @@ class _Asking:
                 self._tries_in_a_row, self._last_reply = 0, time.monotonic()
                 return outcome
             self._meter.release(worst, None, may_cost=outcome.may_cost)
-            # An endpoint that does not come to answer is as busy as one that says so; other failures
-            # tell nothing about how much it can take.
+            # An endpoint that does not come to answer is as busy as one that says so; how much it
+            # can take is nothing that other failures tell.
             if outcome.turned_away or outcome.timed_out:
                 self._pace.tried(turned_away=True)
             self._tries_in_a_row += 1

@@ -26,7 +26,6 @@ that more would go, and each one costs a pause."""
 
 _GROWTH_BEFORE, _GROWTH_AFTER = 1.0, 0.25
 _MOST, _LEAST = 2.0, 0.7
-_FEW: Final = 3
 
 
 class Pace:
@@ -35,9 +34,12 @@ class Pace:
     After as many tries as there are places, their number is multiplied by ``1 + g (1 - s / 0.1)``,
     where ``s`` is the share of these tries that were turned away and ``g`` is 1 until the limit of
     the endpoint was first found, and then a quarter: it doubles at first, and later stays where one
-    try in ten is too many. A share, and not each refusal by itself (as in TCP's halving), because
-    endpoints refuse a few per cent at any speed; the rule is DCTCP's (Alizadeh et al., 2010) with
-    a share to aim at.
+    try in ten is too many. The limit counts as found when more are turned away than chance
+    makes of a tenth (by two standard deviations); until then ``s`` is lowered by one, since of the
+    first eight a single one is more than a tenth.
+
+    A share, and not each refusal by itself (as in TCP's halving), because endpoints refuse a few
+    per cent at any speed; the rule is DCTCP's (Alizadeh et al., 2010) with a share to aim at.
     """
 
     def __init__(self, ceiling: int, *, start: int = START) -> None:
@@ -73,8 +75,11 @@ class Pace:
         if self._tries < self._window:
             return
         share = self._turned_away / self._tries
-        self._found |= share > TOLERATED and self._turned_away >= _FEW
-        gain = _GROWTH_AFTER if self._found else _GROWTH_BEFORE
+        deviation = math.sqrt(TOLERATED * (1 - TOLERATED) / self._tries)
+        self._found |= share > TOLERATED + 2 * deviation
+        gain = _GROWTH_AFTER
+        if not self._found:
+            gain, share = _GROWTH_BEFORE, max(share - deviation, 0.0)
         factor = min(max(1 + gain * (1 - share / TOLERATED), _LEAST), _MOST)
         if factor > 1:
             # From one place a quarter more would still be one.
@@ -111,8 +116,8 @@ class Tries:
         """How long to wait before the next try; None where the request has failed.
 
         What the endpoint asks for, and up to a quarter more; else half a second, doubled with each
-        try up to 16 s, less up to a half. The jitter keeps requests that failed together from
-        coming again together; it is named by the request, and changes no reply.
+        failure of its kind up to 16 s, less up to a half. The jitter keeps requests that failed
+        together from coming again together; it is named by the request, and changes no reply.
         """
         self.n += 1
         self._turned_away += failed.turned_away
@@ -129,5 +134,6 @@ class Tries:
         jitter = rng(0, "judge", "pause", self._key, self.n).random()
         if failed.wait_s is not None:
             return failed.wait_s * (1 + jitter / 4)
-        own = min(math.ldexp(_FIRST_PAUSE_S, self.n - 1), _LONGEST_OWN_PAUSE_S)
+        alike = self._turned_away if failed.turned_away else others
+        own = min(math.ldexp(_FIRST_PAUSE_S, alike - 1), _LONGEST_OWN_PAUSE_S)
         return own * (1 - jitter / 2)
