@@ -8,7 +8,7 @@ from tuneproof.judge.asking import Asked, Journals, Request, ask_all
 from tuneproof.judge.clients import RATINGS_JOURNAL
 from tuneproof.progress import SilentReporter
 from tuneproof.recipe import Judge
-from tuneproof.records import Arm, Judgment, Rating
+from tuneproof.records import Arm, Judgment, Rating, preferred
 from tuneproof.workspace import Journal, read_records
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ def number(request: dict[str, Any]) -> int:
 
 def request(i: int) -> Request:
     def row(reply: Reply) -> Judgment:
-        unparsed = None if reply.text in ("A", "B") else "neither A nor B"
+        prefers = preferred({"A": 1.0, "B": 0.0}.get(reply.text))
+        unparsed = None if prefers else "neither A nor B"
         return Judgment(
             key=f"k{i}", question_id=f"q{i}", benchmark="heldout", opponent=Arm.BASE, protocol="p",
-            judge="m", first=Arm.BASE, prefers=None if unparsed else reply.text, unparsed=unparsed,
+            judge="m", first=Arm.BASE, prefers=prefers, unparsed=unparsed,
             reply=reply.text, finish_reason=reply.finish_reason,
             prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens,
         )  # fmt: skip

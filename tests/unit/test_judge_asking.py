@@ -80,7 +80,7 @@ def test_what_cannot_succeed_is_sent_once_and_again_by_the_next_run(
         assert len(server.received) == 4
         assert ask(tmp_path, judge(server.url), range(4)).n_requests == 1
         assert len(server.received) == 5
-    assert [r.key for r in recorded(tmp_path)] == ["k0", "k2", "k3"]
+    assert sorted(r.key for r in recorded(tmp_path)) == ["k0", "k2", "k3"]
 
 
 def test_a_connection_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
@@ -211,7 +211,8 @@ def test_tries_whose_price_is_not_told_are_counted_at_their_worst(tmp_path: Path
     assert asked.unsure_usd == pytest.approx(WORST)
     with ChatServer(lambda _: silent) as server:
         asked = ask(tmp_path / "b", judge(server.url, prices=PRICES), [1])
-    assert (asked.usd, asked.unsure_usd) == (0, pytest.approx(WORST))
+    assert asked.usd == 0
+    assert asked.unsure_usd == pytest.approx(WORST)
 
 
 @pytest.mark.parametrize("concurrency", [1, 7, 50])

@@ -19,10 +19,13 @@ from tuneproof.judge.pacing import (
 )
 
 
-def window(pace: Pace, turned_away: int = 0) -> int:
+def window(pace: Pace, turned_away: int = 0, seconds: float = 1.0) -> int:
     """As many tries as there are places, the first of them turned away; the places then."""
     for i in range(pace.limit):
-        pace.tried(turned_away=i < turned_away)
+        if i < turned_away:
+            pace.refused()
+        else:
+            pace.replied(seconds)
     return pace.limit
 
 
@@ -58,6 +61,18 @@ def test_a_share_of_one_in_ten_changes_nothing() -> None:
     assert window(early) == 28
 
 
+def test_an_endpoint_that_lets_requests_wait_is_not_driven_to_time_out() -> None:
+    pace = Pace(100, slow_s=30.0)
+    # A server that answers one request after another, 5 s each: eight wait 22.5 s on average.
+    assert window(pace, seconds=22.5) == 16
+    assert window(pace, seconds=42.5) == 16
+    assert window(pace, seconds=61.0) == 11
+    assert window(pace, seconds=29.0) == 22
+    # What was turned away at once does not make the rest look fast.
+    few = Pace(100, start=10, slow_s=30.0)
+    assert window(few, 1, seconds=31.0) == 10
+
+
 def test_it_finds_the_rate_that_an_endpoint_takes() -> None:
     """Of all that is tried in a second, 60 are let in and 5 % of these turned away at random."""
     draw = random.Random(0)
@@ -68,7 +83,10 @@ def test_it_finds_the_rate_that_an_endpoint_takes() -> None:
         for _ in range(pace.limit):
             away = let_in <= 0 or draw.random() < 0.05
             let_in -= 1
-            pace.tried(turned_away=away)
+            if away:
+                pace.refused()
+            else:
+                pace.replied(1.0)
         seen.append(pace.limit)
     later = seen[20:]
     # Where a tenth is turned away: (L - 60 · 0.95) / L = 0.1, L = 63.

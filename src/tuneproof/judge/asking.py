@@ -136,7 +136,9 @@ async def _ask_concurrently(to_ask: Sequence[Request], intake: Intake) -> None:
     """Ask all; the first error ends it, when replies in flight had ``DRAIN_S`` to come home."""
     judge = intake.judge
     client = make_client(judge)
-    intake.pace = pace = Pace(1 if judge.kind == "local" else judge.concurrency)
+    intake.pace = pace = Pace(
+        1 if judge.kind == "local" else judge.concurrency, slow_s=judge.timeout_s / 4
+    )
     asking = _Asking(client, intake, pace)
     admission = asyncio.create_task(asking.admit(to_ask))
     asking.when_failed = admission.cancel
@@ -205,6 +207,7 @@ class _Asking:
         """Send a request until it has a reply, or has failed for good."""
         tries = Tries(request.key)
         while True:
+            sent = time.monotonic()
             try:
                 outcome = await self._client.ask(body, key=request.key)
             except Exception:
@@ -212,14 +215,14 @@ class _Asking:
                 raise
             if isinstance(outcome, Reply):
                 self._meter.release(worst, outcome)
-                self._pace.tried(turned_away=False)
                 self._tries_in_a_row, self._last_reply = 0, time.monotonic()
+                self._pace.replied(self._last_reply - sent)
                 return outcome
             self._meter.release(worst, None, may_cost=outcome.may_cost)
             # An endpoint that does not come to answer is as busy as one that says so; how much it
             # can take is nothing that other failures tell.
             if outcome.turned_away or outcome.timed_out:
-                self._pace.tried(turned_away=True)
+                self._pace.refused()
             self._tries_in_a_row += 1
             self._check_patience(outcome)
             pause_s = tries.pause_s(outcome)

@@ -82,8 +82,6 @@ async def ask_in_batches(
     to_ask: Sequence[Request],
     intake: Intake,
     reporter: Reporter,
-    *,
-    poll_s: tuple[float, float] = POLL_S,
 ) -> None:
     """Ask all through the Batch API, beginning with the batches of earlier runs.
 
@@ -95,7 +93,7 @@ async def ask_in_batches(
     client = connect(intake.judge, max_retries=MAX_RETRIES)
     try:
         with Journal(_path(intake.journals), BatchEvent) as log:
-            await _Batches(client, log, intake, reporter, poll_s).ask(to_ask)
+            await _Batches(client, log, intake, reporter).ask(to_ask)
     finally:
         await client.close()
 
@@ -109,10 +107,9 @@ class _Batches:
         log: Journal[BatchEvent],
         intake: Intake,
         reporter: Reporter,
-        poll_s: tuple[float, float],
     ) -> None:
         self._client, self._log, self._intake, self._reporter = client, log, intake, reporter
-        self._judge, self._meter, self._poll_s = intake.judge, intake.meter, poll_s
+        self._judge, self._meter = intake.judge, intake.meter
 
     async def ask(self, to_ask: Sequence[Request]) -> None:
         """First what earlier runs began, then the rest, as much at once as limits allow."""
@@ -211,7 +208,7 @@ class _Batches:
         """Wait for the batch's end; None where the endpoint no longer knows it."""
         from openai import NotFoundError
 
-        wait_s, most_s = self._poll_s
+        wait_s, most_s = POLL_S
         shown = None
         while True:
             with self._errors("does not answer for the batch", _LATER):

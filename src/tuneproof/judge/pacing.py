@@ -40,14 +40,19 @@ class Pace:
 
     A share, and not each refusal by itself (as in TCP's halving), because endpoints refuse a few
     per cent at any speed; the rule is DCTCP's (Alizadeh et al., 2010) with a share to aim at.
+
+    An endpoint that turns nothing away, and lets what it cannot serve wait, would be driven to
+    where all time out. So there is no growth while a reply takes more than ``slow_s`` on average,
+    and less at once beyond twice that.
     """
 
-    def __init__(self, ceiling: int, *, start: int = START) -> None:
-        self._ceiling = ceiling
+    def __init__(self, ceiling: int, *, start: int = START, slow_s: float = math.inf) -> None:
+        self._ceiling, self._slow_s = ceiling, slow_s
         self._limit = float(min(start, ceiling))
         self._window = self.limit
         self._found = False
         self._tries = self._turned_away = 0
+        self._seconds = 0.0
         self._freed = asyncio.Event()
         self.in_flight = 0
 
@@ -68,10 +73,19 @@ class Pace:
         self.in_flight -= 1
         self._freed.set()
 
-    def tried(self, *, turned_away: bool) -> None:
-        """Count a try that brought a reply, or was turned away; after a window, grow or shrink."""
+    def replied(self, seconds: float) -> None:
+        """Count a try that brought a reply, after so long."""
+        self._seconds += seconds
+        self._tried()
+
+    def refused(self) -> None:
+        """Count a try that was turned away."""
+        self._turned_away += 1
+        self._tried()
+
+    def _tried(self) -> None:
+        """After a window, grow or shrink."""
         self._tries += 1
-        self._turned_away += turned_away
         if self._tries < self._window:
             return
         share = self._turned_away / self._tries
@@ -81,12 +95,16 @@ class Pace:
         if not self._found:
             gain, share = _GROWTH_BEFORE, max(share - deviation, 0.0)
         factor = min(max(1 + gain * (1 - share / TOLERATED), _LEAST), _MOST)
+        mean_s = self._seconds / max(self._tries - self._turned_away, 1)
+        if mean_s > self._slow_s:
+            factor = min(factor, 1.0 if mean_s <= 2 * self._slow_s else _LEAST)
         if factor > 1:
             # From one place a quarter more would still be one.
             factor = max(factor, 1 + 1 / self._limit)
         self._limit = min(max(self._limit * factor, 1.0), float(self._ceiling))
         self._window = self.limit
         self._tries = self._turned_away = 0
+        self._seconds = 0.0
         self._freed.set()
 
 
