@@ -123,6 +123,23 @@ def test_a_prompt_beyond_the_context_fails_and_is_not_cut(chat_model: Path) -> N
     assert isinstance(fine, Reply)
 
 
+def test_a_template_without_room_for_a_system_message(chat_model: Path) -> None:
+    refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    system = {"role": "system", "content": "red"}
+    user = {"role": "user", "content": "blue"}
+    (chat_model / "chat_template.jinja").write_text(refuses + CHAT)
+    asked = say(
+        chat_model,
+        request(messages=[system, user]),
+        request(messages=[{"role": "user", "content": "red\n\nblue"}]),
+    )
+    assert asked[0] == asked[1]
+    assert isinstance(asked[0], Reply)
+    (chat_model / "chat_template.jinja").write_text("{{ raise_exception('never') }}")
+    with pytest.raises(ModelError, match="refuses a question: never"):
+        make_client(local(chat_model))
+
+
 def test_a_model_that_is_no_judge(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no chat template"):
         make_client(local(tiny_model))

@@ -22,6 +22,8 @@ from tuneproof.train.model import load_model, load_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from transformers import PreTrainedTokenizerBase
+
     from tuneproof import recipe
     from tuneproof.records import TopLogprobs
 
@@ -42,7 +44,7 @@ class LocalClient:
     """A chat model with its weights in this process; see ``clients.Client``.
 
     Raises:
-        ModelError: it cannot be loaded, or has no chat template.
+        ModelError: it cannot be loaded, or has no chat template that can be used.
     """
 
     def __init__(self, judge: recipe.Judge) -> None:
@@ -56,6 +58,7 @@ class LocalClient:
                 value=judge.model,
                 remedy="Name a chat (instruct) model.",
             )
+        self._takes_system = _takes_system(self._tokenizer, judge.model)
         self._model = load_model(section)
         self._model.eval()  # type: ignore[no-untyped-call]
         configured = self._model.generation_config
@@ -73,7 +76,7 @@ class LocalClient:
     @torch.inference_mode()
     def _answer(self, request: Mapping[str, Any], key: str) -> Reply | Failed:
         ids = self._tokenizer.apply_chat_template(
-            list(request["messages"]), add_generation_prompt=True, return_tensors="pt",
+            self._messages(request), add_generation_prompt=True, return_tensors="pt",
             return_dict=False,
         )  # fmt: skip
         assert isinstance(ids, torch.Tensor)
@@ -112,6 +115,14 @@ class LocalClient:
             completion_tokens=len(said),
         )
 
+    def _messages(self, request: Mapping[str, Any]) -> list[dict[str, str]]:
+        """The request's messages; the system's words begin the user's where it may say none."""
+        messages = [dict(m) for m in request["messages"]]
+        if self._takes_system or messages[0]["role"] != "system":
+            return messages
+        system, first, *rest = messages
+        return [first | {"content": f"{system['content']}\n\n{first['content']}"}, *rest]
+
     def _likeliest(
         self, logprobs: torch.Tensor | None, request: Mapping[str, Any]
     ) -> TopLogprobs | None:
@@ -125,3 +136,24 @@ class LocalClient:
     async def close(self) -> None:
         """Let the weights go."""
         del self._model
+
+
+def _takes_system(tokenizer: PreTrainedTokenizerBase, name: str) -> bool:
+    """Whether the chat template has room for a system message; Gemma's and Mistral's have not.
+
+    Raises:
+        ModelError: it refuses a plain question too.
+    """
+    from jinja2 import TemplateError
+
+    question = [{"role": "user", "content": "?"}]
+    for messages in ([{"role": "system", "content": "!"}, *question], question):
+        try:
+            tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        except TemplateError as error:
+            said = str(error)
+        else:
+            return len(messages) == 2
+    raise ModelError(
+        f"its chat template refuses a question: {said}", place="judge.model", value=name
+    )
