@@ -40,7 +40,8 @@ from tuneproof.recipe import VerdictRule
 from tuneproof.records import Outcome
 from tuneproof.stats.bootstrap import Column, bootstrap_mean, bootstrap_means
 from tuneproof.stats.decomposition import decompose
-from tuneproof.stats.estimates import SHARE, t_quantile
+from tuneproof.stats.distributions import t_quantile
+from tuneproof.stats.estimates import SHARE
 from tuneproof.stats.pairwise import win_rate
 
 if TYPE_CHECKING:

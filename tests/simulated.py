@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from tuneproof.recipe import Judge, VerdictRule
-from tuneproof.records import Arm, Judgment, Preference, Prompt, Verdict, preferred
-from tuneproof.stats.decomposition import ThreeJudgments
+from tuneproof.records import Arm, CutPreference, Judgment, Preference, Prompt, Verdict, preferred
 from tuneproof.stats.summary import benchmark_result
 from tuneproof.stats.verdict import decide
 
@@ -242,7 +241,7 @@ class MadeWorld:
     unscored_after_cut: float = 0.0
 
 
-def draw_made(world: MadeWorld, generator: np.random.Generator) -> list[ThreeJudgments]:
+def draw_made(world: MadeWorld, generator: np.random.Generator) -> list[CutPreference]:
     """One evaluation, judged three times."""
     shape = (world.n_questions, world.n_turns)
     question = generator.normal(0, world.question_sd, (shape[0], 1))
@@ -259,9 +258,11 @@ def draw_made(world: MadeWorld, generator: np.random.Generator) -> list[ThreeJud
     equal = np.where(differs, judged(world.content + np.broadcast_to(question, shape)), stopped)
     lost = generator.random(shape) < world.unscored_after_cut
     return [
-        ThreeJudgments(
+        CutPreference(
+            benchmark="heldout",
+            opponent=Arm.BASE,
             question_id=f"q{q}",
-            as_judged=float(as_judged[q, t]),
+            as_answered=float(as_judged[q, t]),
             stopped=None if lost[q, t] else float(stopped[q, t]),
             equal_length=float(equal[q, t]),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -213,14 +213,36 @@ class Prices(Section):
     output: float = Field(ge=0)
 
 
+REFERENCE_JUDGE: Final = "nearness to the reference response (chrF)"
+"""The name of the judge that is no model."""
+
+
+class JudgeChecks(Section):
+    """What a judge is asked before and beside the matches, to know what its word is worth.
+
+    ``controls`` pairs of each of three kinds, whose better answer is known, are shown first, in
+    both orders; where the lower bound of its accuracy on them is under ``min_accuracy``, the judge
+    is refused and nothing else is asked of it. 0 controls ask for none. ``repeats`` requests are
+    sent a second time. On ``self_comparisons`` questions two answers of the tuned model, drawn
+    independently, meet each other (A/A); that takes a temperature above 0.
+    """
+
+    controls: int = Field(default=30, ge=0)
+    min_accuracy: float = Field(default=0.8, ge=0, lt=1)
+    repeats: int = Field(default=10, ge=0)
+    self_comparisons: int = Field(default=0, ge=0)
+
+
 class Judge(Section):
-    """Who compares the answers. ``openai`` is any OpenAI-compatible chat endpoint.
+    """Who compares the answers. ``openai`` is any OpenAI-compatible chat endpoint; ``reference`` is
+    no model: it prefers the answer nearer the reference response (chrF), where there is one.
 
     ``base_url`` None is OpenAI itself. ``api_key_env`` names the environment variable that holds
     the key; None for an endpoint that asks for none. ``replay`` reads the replies from a recorded
     journal (``journal``, and the ratings' journal beside it) and asks nobody. ``orders`` 2 shows
     every pair both ways round; 1 shows it once, AlpacaEval's as AlpacaEval draws it; MT-Bench's
-    protocol always plays both games. ``temperature`` and ``max_tokens`` are of the project's own
+    protocol always plays both games. ``decompose`` has the answers that stopping or length can
+    have decided judged again, cut. ``temperature`` and ``max_tokens`` are of the project's own
     prompts; a benchmark's protocol brings its own, but for the temperature of ``binary`` and
     MT-Bench, which is 0 there as here. ``local`` is a chat model that this process loads itself:
     ``model`` is then a hub id, a folder or ``asset:NAME``.
@@ -232,7 +254,7 @@ class Judge(Section):
     OpenAI's Batch API: half the price (the prices stay those of single requests), and up to a day.
     """
 
-    kind: Literal["openai", "replay", "local"] = "openai"
+    kind: Literal["openai", "replay", "local", "reference"] = "openai"
     model: str = "gpt-4o-mini"
     base_url: str | None = None
     api_key_env: str | None = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -240,6 +262,8 @@ class Judge(Section):
     temperature: float = Field(default=0.0, ge=0)
     max_tokens: int = Field(default=512, ge=1)
     orders: int = Field(default=2, description="expected 1 or 2 (2 judges both orders)")
+    decompose: bool = True
+    checks: JudgeChecks = JudgeChecks()
     concurrency: int = Field(default=32, ge=1, le=1000)
     timeout_s: float = Field(default=120.0, gt=0)
     prices: Prices | None = None
@@ -257,6 +281,11 @@ class Judge(Section):
         if self.kind == "local" and self.base_url is not None:
             raise ValueError("base_url belongs to the other kinds: a local judge has no address")
         return self
+
+    @property
+    def name(self) -> str:
+        """What records and reports call the judge."""
+        return REFERENCE_JUDGE if self.kind == "reference" else self.model
 
     @field_validator("base_url")
     @classmethod
@@ -376,7 +405,9 @@ class VerdictRule(Section):
     ``smallest_effect`` is in the metric's own unit: nats a token for ``heldout_loss``, and a share
     between 0 and 1 for the others (a win rate is compared with one half). The whole interval must
     lie beyond it. ``benchmark`` is the one whose metric counts, and ``against`` the opponent of its
-    win rate; None takes the first that there is.
+    win rate; None takes the first that there is. With ``beat_placebo`` a placebo adapter is trained
+    too, through the same pipeline on the same rows with their responses shuffled, and tuned counts
+    as better only if it is better than that one as well.
     """
 
     metric: Metric = "heldout_loss"
@@ -386,6 +417,7 @@ class VerdictRule(Section):
     smallest_effect: float = Field(default=0.0, ge=0)
     max_unscored: float = Field(default=0.02, ge=0, le=1)
     min_order_agreement: float = Field(default=0.6, ge=0, le=1)
+    beat_placebo: bool = False
 
 
 class Recipe(Section):
@@ -417,6 +449,8 @@ class Recipe(Section):
         judged = [e.benchmark for e in self.evaluate if e.benchmark != "heldout"]
         if judged and self.judge is None:
             raise ValueError(f"the benchmark {judged[0]} needs a judge section")
+        if judged and self.judge is not None and self.judge.kind == "reference":
+            raise ValueError(f"judge.kind reference: {judged[0]} has no reference responses")
         metric, wanted = self.verdict.metric, self.verdict.benchmark
         if wanted is not None and wanted not in names:
             raise ValueError(f"verdict.benchmark {wanted} is not under evaluate: {names}")
@@ -432,6 +466,16 @@ class Recipe(Section):
             raise ValueError("verdict.metric win_rate needs pairs: mt_bench is in mode single")
         if metric == "exact_match" and self.data.columns.checkable is None:
             raise ValueError("verdict.metric exact_match needs data.columns.checkable")
+        return self
+
+    @model_validator(mode="after")
+    def _two_samples_can_differ(self) -> Self:
+        asked = self.judge.checks.self_comparisons if self.judge is not None else 0
+        if asked and self.generate.temperature == 0:
+            raise ValueError(
+                "judge.checks.self_comparisons needs generate.temperature above 0: greedy decoding "
+                "gives the same answer twice"
+            )
         return self
 
     def model_name(self, arm: Arm, adapter: int = 1) -> str:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Record(BaseModel):
@@ -33,12 +36,14 @@ class Arm(StrEnum):
 
     ``base`` and ``tuned`` are asked alike, with the training template. ``fair-base`` is the base
     model at its best: asked in its own way, and stopped where its answer ends. ``baseline`` is the
-    model whose answers a benchmark brings along: they are read, not generated.
+    model whose answers a benchmark brings along: they are read, not generated. ``placebo`` went
+    through the same training as tuned, on the same rows with their responses shuffled.
     """
 
     BASE = "base"
     FAIR_BASE = "fair-base"
     BASELINE = "baseline"
+    PLACEBO = "placebo"
     TUNED = "tuned"
 
 
@@ -59,6 +64,15 @@ class Stop(StrEnum):
     def by_itself(self) -> bool:
         """Whether the answer came to an end of its own."""
         return self in (Stop.EOS, Stop.STOP_STRING)
+
+
+class Condition(StrEnum):
+    """How answers were shown to the judge: as they are, cut where they run on into the template, or
+    there and then both to the length of the shorter one."""
+
+    AS_ANSWERED = "as-answered"
+    STOPPED = "stopped"
+    EQUAL_LENGTH = "equal-length"
 
 
 class Outcome(StrEnum):
@@ -133,7 +147,9 @@ class Prompt(Record):
 class Answer(Record):
     """What one arm said at one turn of a question, and why it stopped.
 
-    ``adapter`` numbers the trained adapters from 1 (always 1 for arms without one). ``n_tokens``
+    ``adapter`` numbers the trained adapters from 1 (always 1 for arms without one). ``sample`` 2 is
+    a second, independent answer of the same model to the same prompt, for the judge's A/A test
+    alone; everything else rests on sample 1. ``n_tokens``
     counts generated tokens, without the end-of-sequence token and what a stop string cut off; it
     is 0 for an answer that was read.
     ``text`` is empty and ``error`` set when ``stop`` is ``error``: a failure is never stored as an
@@ -146,11 +162,21 @@ class Answer(Record):
     turn: int = Field(default=1, ge=1)
     arm: Arm
     adapter: int = Field(default=1, ge=1)
+    sample: int = Field(default=1, ge=1, le=2)
     text: str
     stop: Stop
     n_prompt_tokens: int
     n_tokens: int
     error: str | None = None
+
+
+def first_samples(answers: Iterable[Answer]) -> list[Answer]:
+    """The answers that everything rests on but the judge's A/A test, in their order.
+
+    Whoever reads a run's answers takes these: a second sample counted in would be a question asked
+    twice.
+    """
+    return [answer for answer in answers if answer.sample == 1]
 
 
 class SequenceLoss(Record):
@@ -220,7 +246,7 @@ class Judgment(Record):
     where the protocol knows the result without asking (two equal answers). ``key`` is the digest of
     the whole request, so that a reply is never asked for twice; matches whose requests are the same
     share one. ``reply``, ``finish_reason`` and ``top_logprobs`` are the endpoint's own, so that a
-    reply can be read again.
+    reply can be read again. ``condition`` says whether the answers were shown as they are.
     """
 
     key: str
@@ -229,6 +255,7 @@ class Judgment(Record):
     turn: int = Field(default=1, ge=1)
     opponent: Arm
     adapter: int = Field(default=1, ge=1)
+    condition: Condition = Condition.AS_ANSWERED
     protocol: str
     judge: str
     first: Arm
@@ -346,11 +373,62 @@ class Preference(Record):
     orders_agree: bool | None
 
 
+class CutPreference(Record):
+    """P(tuned is better) for one pair in each condition; None where unscored.
+
+    Where a cut changed nothing, its value is that of the condition before it. ``shortened_*`` count
+    the answers that were cut for equal length, beyond a marker, in one order.
+    """
+
+    question_id: str
+    benchmark: str
+    turn: int = Field(default=1, ge=1)
+    opponent: Arm
+    adapter: int = Field(default=1, ge=1)
+    as_answered: float | None = Field(ge=0, le=1)
+    stopped: float | None = Field(ge=0, le=1)
+    equal_length: float | None = Field(ge=0, le=1)
+    shortened_tuned: int = 0
+    shortened_opponent: int = 0
+
+
+class ControlOutcome(Record):
+    """One control pair, whose better answer is known, and what the judge said in both orders.
+
+    ``p_right_first`` is P(the right answer is better) with it shown first, ``p_right_second`` with
+    it shown second; None where the reply could not be read, or did not come.
+    """
+
+    id: str
+    kind: str
+    protocol: str
+    benchmark: str
+    instruction: str
+    context: str
+    right: str
+    wrong: str
+    p_right_first: float | None = Field(ge=0, le=1)
+    p_right_second: float | None = Field(ge=0, le=1)
+
+
+class RepeatedReply(Record):
+    """One request that was sent twice: P(the answer shown first is better), each time."""
+
+    question_id: str
+    benchmark: str
+    opponent: Arm
+    first: Arm
+    p_first: float | None = Field(ge=0, le=1)
+    p_again: float | None = Field(ge=0, le=1)
+
+
 class Estimate(Record):
     """The only kind of number a report accepts: value, interval, how much it rests on.
 
     ``value``, ``low`` and ``high`` are None when nothing (or too little) could be scored, and
-    ``note`` then says why. ``n_scored`` counts questions.
+    ``note`` then says why. ``n_scored`` counts questions. ``detectable`` is the minimum detectable
+    effect: the least true effect that as many questions with this spread show in four cases of
+    five; None where the data tell of no spread.
     """
 
     value: float | None
@@ -358,6 +436,7 @@ class Estimate(Record):
     high: float | None
     n_scored: int
     n_unscored: int
+    detectable: float | None = Field(default=None, ge=0)
     level: float = 0.95
     unit: str = ""
     method: str = ""
@@ -383,6 +462,8 @@ class Verdict(Record):
     """Better, worse or inconclusive; the sentence that says so; the reasons behind it.
 
     ``benchmark`` is the one whose metric decided, and ``against`` the opponent of a win rate.
+    ``second_opinion`` is the same value with an interval of the other kind: from the bootstrap
+    where the verdict rests on Student's t, and the other way round. It decides nothing.
     """
 
     outcome: Outcome
@@ -392,6 +473,7 @@ class Verdict(Record):
     benchmark: str | None = None
     against: Arm | None = None
     estimate: Estimate
+    second_opinion: Estimate | None = None
 
 
 class OutputFile(Record):
@@ -548,6 +630,121 @@ class MtBenchMatches(Record):
     n_known_wrong: int
 
 
+class Decomposition(Record):
+    """Where a win rate's distance from one half comes from, in shares.
+
+    ``whole`` = ``stopping`` + ``length`` + ``remaining``: what the win rate loses when answers are
+    cut where they run on into the template, what it loses when both are also cut to equal length,
+    and what is left above one half. All rest on the ``n_pairs`` pairs that were scored in all three
+    conditions; ``n_left_out`` are unscored in one, ``n_lost_to_cuts`` of them only after a cut.
+    ``n_rejudged`` replies were asked for it. ``shortened_*`` count the answers that were cut off
+    for equal length.
+    """
+
+    whole: Estimate
+    stopping: Estimate
+    length: Estimate
+    remaining: Estimate
+    n_pairs: int
+    n_left_out: int
+    n_lost_to_cuts: int
+    n_rejudged: int = 0
+    shortened_tuned: int = 0
+    shortened_opponent: int = 0
+    sentence: str = ""
+
+    @property
+    def parts(self) -> tuple[Estimate, Estimate, Estimate]:
+        """Stopping, length, what remains."""
+        return self.stopping, self.length, self.remaining
+
+
+class ControlAccuracy(Record):
+    """How often the judge named the better answer of control pairs, a share with Wilson's interval.
+
+    Whatever is not right in both orders is wrong: a tie, two orders that contradict each other, a
+    reply that could not be read. These are counted apart; the rest named the wrong answer.
+    """
+
+    accuracy: Estimate
+    n_controls: int
+    n_right: int
+    n_unparsed: int
+    n_contradictions: int
+    n_ties: int
+
+
+class ReplyDrift(Record):
+    """Requests that were sent twice: on how many the preferred answer changed, and how far P moved
+    (the mean of |difference|; None where no pair of replies could be read)."""
+
+    n_repeated: int
+    n_compared: int
+    n_changed: int
+    mean_shift: float | None
+
+
+class JudgeCheck(Record):
+    """What was found of a judge under one protocol before it was believed.
+
+    ``passes`` is whether the lower bound of ``overall`` reaches the recipe's minimum; None where no
+    controls were asked for. ``sentence`` says why or why not, and ``cannot`` which controls could
+    not be built. ``self_comparison`` is the A/A test: how often a second answer of the tuned model
+    was preferred to its first, one half but for chance.
+    """
+
+    protocol: str
+    passes: bool | None
+    sentence: str
+    overall: ControlAccuracy | None = None
+    by_kind: dict[str, ControlAccuracy] = Field(default_factory=dict)
+    cannot: tuple[str, ...] = ()
+    drift: ReplyDrift | None = None
+    self_comparison: Estimate | None = None
+
+
+class Alarm(Record):
+    """A sign that a preference for some answers may not mean what it seems to.
+
+    ``count`` of ``of`` answers have what ``text`` says. ``arm`` is whose they are.
+    """
+
+    id: str
+    benchmark: str | None = None
+    arm: str | None = None
+    count: int
+    of: int
+    text: str
+
+
+class Registered(Record):
+    """Whether the verdict is pre-registered: its rule digested before anything was judged, and as
+    it was. ``differences`` are what was changed since."""
+
+    registered: bool
+    digest: str | None
+    sentence: str
+    differences: tuple[str, ...] = ()
+
+
+class PlaceboResult(Record):
+    """Tuned and placebo, each against base, in the verdict's metric; above 0 is better.
+
+    ``tuned_gain`` and ``placebo_gain`` are None where tuned and placebo were judged against each
+    other alone (a win rate): ``over_placebo`` is then the win rate against the placebo less one
+    half. ``beaten`` is whether its whole interval lies beyond the recipe's smallest effect,
+    ``placebo_is_better`` the same of ``placebo_gain``.
+    """
+
+    metric: str
+    tuned_gain: Estimate | None
+    placebo_gain: Estimate | None
+    over_placebo: Estimate
+    beaten: bool
+    placebo_is_better: bool | None
+    sentence: str
+
+
 class PairwiseResult(Record):
     """What a judge preferred between tuned and one opponent.
 
@@ -560,6 +757,7 @@ class PairwiseResult(Record):
     orders that do not prefer the same. ``n_judgments`` are replies; ``n_not_asked`` matches needed
     none, their answers being equal. The ``by_*`` win rates are there where there are several turns,
     categories or adapters; what is the benchmark's own (its columns, its table) where it is judged.
+    ``check`` is what control pairs say of the judge under this protocol.
     """
 
     judge: str
@@ -581,6 +779,8 @@ class PairwiseResult(Record):
     alpaca_eval: tuple[AlpacaEvalLine, ...] = ()
     length_controlled: LengthControlled | None = None
     mt_bench: MtBenchMatches | None = None
+    decomposition: Decomposition | None = None
+    check: JudgeCheck | None = None
 
 
 class RatingLine(Record):
@@ -698,7 +898,7 @@ class Results(Record):
     ``training`` is that of the first adapter, ``other_trainings`` those of the others, in order.
     """
 
-    format: int = 3
+    format: int = 4
     name: str
     verdict: Verdict
     heldout_loss: HeldoutLoss | None
@@ -707,4 +907,7 @@ class Results(Record):
     other_trainings: tuple[TrainingSummary, ...] = ()
     ledger: Ledger
     rows: dict[str, int]
+    registration: Registered | None = None
+    placebo: PlaceboResult | None = None
+    alarms: tuple[Alarm, ...] = ()
     findings: tuple[str, ...] = ()

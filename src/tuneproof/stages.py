@@ -91,6 +91,8 @@ def _train_parts(run: Run) -> Mapping[str, object]:
         "lora": run.recipe.lora.model_dump(mode="json"),
         "train": train,
         "monitor": run.recipe.monitor.model_dump(mode="json", exclude={"trackers"}),
+        # Where there is no placebo, what was trained before there could be one is still fresh.
+        **({"verdict.beat_placebo": True} if run.recipe.verdict.beat_placebo else {}),
     }
 
 
@@ -106,8 +108,7 @@ def _train_check(run: Run) -> None:
     from tuneproof.train.check import check_training
 
     _model_check(run)
-    n_rows = len(run.prepared.splits[Split.TRAIN])
-    check_training(run.recipe, n_rows=n_rows, reporter=run.reporter)
+    check_training(run.recipe, run.prepared.splits, run.reporter)
 
 
 def _train_run(run: Run, folder: Path) -> StageResult:
@@ -123,11 +124,18 @@ def _train_run(run: Run, folder: Path) -> StageResult:
         facts={
             "steps": sum(s.steps for s in trained.summaries),
             "tokens": sum(s.tokens for s in trained.summaries),
+            **({"placebo steps": trained.placebo.steps} if trained.placebo else {}),
         },
     )
 
 
 def _generate_parts(run: Run) -> Mapping[str, object]:
+    from tuneproof.generate.samples import asked_twice
+
+    judge, benchmark = run.recipe.judge, asked_twice(run.recipe)
+    twice = None
+    if judge is not None and benchmark is not None:
+        twice = {"benchmark": benchmark, "questions": judge.checks.self_comparisons}
     return {
         **_model_parts(run),
         "generate": run.recipe.generate.model_dump(mode="json"),
@@ -140,6 +148,8 @@ def _generate_parts(run: Run) -> Mapping[str, object]:
             }
             for e in run.recipe.evaluate
         },
+        # A placebo enters by its adapter's bytes.
+        **({"answered twice": twice} if twice is not None else {}),
     }
 
 
@@ -160,7 +170,7 @@ def _generate_check(run: Run) -> None:
             selected_questions(evaluation, seed=run.recipe.seed, assets=assets)
 
 
-_ADAPTER_FILE = re.compile(r"train/(?P<folder>adapter(?:-(?P<number>\d+))?)/")
+_ADAPTER_FILE = re.compile(r"train/(?P<folder>adapter(?:-(?P<mark>\d+|placebo))?)/")
 
 
 def _generate_run(run: Run, folder: Path) -> StageResult:
@@ -170,20 +180,23 @@ def _generate_run(run: Run, folder: Path) -> StageResult:
     trained = run.dir.manifest("train")
     assert trained is not None
     base = digest_value([run.model_digest, run.tokenizer_digest, arithmetic(run.recipe.model)])
-    files: dict[tuple[int, str], dict[str, str]] = {}
+    files: dict[tuple[str, str], dict[str, str]] = {}
     for file in trained.outputs:
         found = _ADAPTER_FILE.match(file.path)
         if found:
-            place = (int(found["number"] or 1), found["folder"])
+            place = (found["mark"] or "1", found["folder"])
             files.setdefault(place, {})[file.path] = file.sha256
+    adapters = {
+        mark: Adapter(folder=run.dir.stage("train") / name, weights=digest_value([base, digests]))
+        for (mark, name), digests in files.items()
+    }
+    placebo = adapters.pop("placebo", None)
     made = generate_answers(
         run.recipe,
         prepare_dir=run.dir.stage("prepare"),
         base_weights=base,
-        adapters=[
-            Adapter(folder=run.dir.stage("train") / name, weights=digest_value([base, digests]))
-            for (_, name), digests in sorted(files.items())
-        ],
+        adapters=[adapters[mark] for mark in sorted(adapters, key=int)],
+        placebo=placebo,
         out=folder,
         reporter=run.reporter,
     )
@@ -211,6 +224,9 @@ def _judge_parts(run: Run) -> Mapping[str, object]:
         "against": {e.benchmark: e.against for e in run.recipe.evaluate},
         # As they are on this machine: getting a benchmark's files changes how it is judged.
         "protocol": _protocols(run),
+        "placebo": run.recipe.verdict.beat_placebo,
+        # Where an answer is cut that ran on into the template.
+        "data.template": run.recipe.data.template,
         "mt_bench": [
             e.model_dump(mode="json", include={"exclude_known_wrong", "max_tokens"})
             for e in run.recipe.evaluate
@@ -240,21 +256,28 @@ def _judge_check(run: Run) -> None:
 
 
 def _judge_run(run: Run, folder: Path) -> StageResult:
-    from tuneproof.judge.stage import judge_answers
+    from tuneproof.judge.registering import REGISTRATIONS
+    from tuneproof.judge.stage import OUTPUTS, judge_answers
 
     judged = judge_answers(
-        run.recipe, generate_dir=run.dir.stage("generate"), out=folder, reporter=run.reporter
+        run.recipe,
+        prepare_dir=run.dir.stage("prepare"),
+        generate_dir=run.dir.stage("generate"),
+        out=folder,
+        reporter=run.reporter,
     )
     return StageResult(
-        outputs=[
-            folder / f"{n}.jsonl" for n in ("similarity", "judgments", "preferences", "ratings")
-        ],
+        outputs=[*(folder / f"{name}.jsonl" for name in OUTPUTS), folder / REGISTRATIONS],
         resumed=judged.n_from_journal,
         unfinished=judged.n_failed,
         facts={
             **{f"protocol of {name}": used for name, used in _protocols(run).items()},
+            "registration": judged.registration,
             "matches": judged.n_matches,
             "ratings": judged.n_ratings,
+            "judged again": judged.n_rejudged,
+            "checks": judged.n_checks,
+            "refused": ", ".join(judged.refused),
             "requests": judged.n_requests,
             "unparsed": judged.n_unparsed,
             "failed": judged.n_failed,
@@ -321,15 +344,15 @@ STAGES = (
     ),
     Stage(
         name="judge",
-        version=3,
-        reads=("generate/prompts.jsonl", "generate/answers.jsonl"),
+        version=4,
+        reads=("prepare/examples.jsonl", "generate/prompts.jsonl", "generate/answers.jsonl"),
         parts=_judge_parts,
         check=_judge_check,
         run=_judge_run,
     ),
     Stage(
         name="report",
-        version=3,
+        version=4,
         reads=(
             "prepare/examples.jsonl",
             "train/loss.jsonl",

@@ -88,7 +88,9 @@ def test_time_is_assumed_and_near_the_documents(reference: Plan) -> None:
 def test_judge_calls_and_price(reference: Plan) -> None:
     cost = reference.cost
     assert cost.judge_calls == {"alpaca_eval": 300, "mt_bench": 160}
+    # No controls, no repeats, no cuts, no placebo: the document's judge was asked this and no more.
     assert cost.judge_calls_total == 460
+    assert (cost.check_calls.total, cost.rejudged_at_most) == (0, 0)
     assert cost.answers == 760
     assert cost.usd is not None
     assert 0.05 < cost.usd < 1
@@ -107,6 +109,8 @@ def test_every_defect_of_the_reference_is_found(reference: Plan) -> None:
         "weak-opponent": ("warning", 340),
         "first-n-subset": ("warning", 340),
         "underpowered": ("warning", 40),
+        # The document takes its judge at its word: on all questions of both benchmarks.
+        "judge-untested": ("warning", 340),
         "single-order": ("warning", 300),
         "single-seed": ("warning", 1),
         "test-split-unused": ("warning", 1502),
@@ -146,11 +150,23 @@ def test_benchmark_questions_in_dolly(mended: Plan) -> None:
 
 
 def test_the_mended_recipe_costs_more(mended: Plan) -> None:
-    assert mended.adapters == 3
+    assert (mended.adapters, mended.placebo_adapters) == (4, 1)
     assert mended.cost.judge_calls == {
         "heldout": 300 * 2 * 3,
         "alpaca_eval": 805 * 2 * 2 * 3,
         "mt_bench": 80 * 2 * 2 * 2 * 3,
     }
+    assert mended.cost.check_calls.controls == {  # 30 of three kinds, in both orders
+        "tuneproof-pairwise": 180,
+        "alpaca-eval-weighted": 180,
+        "mt-bench-pairwise": 180,
+    }
+    assert mended.cost.check_calls.placebo == 805 * 2 * 3
+    assert mended.cost.check_calls.self_comparison == 2 * 40
+    assert mended.cost.check_calls.repeats == 20
+    assert mended.cost.judge_calls_total == 1800 + 9660 + 1920 + 540 + 4830 + 80 + 20 == 18_850
+    assert mended.cost.rejudged_at_most == 2 * (1800 + 9660 + 1920 + 4830)
+    # Three adapters and the placebo, base, and fair-base but on the test split.
+    assert mended.cost.answers == 5 * (300 + 805 + 160) + 805 + 160 + 40
     assert mended.tokens.eos_supervised_rows > 0.99 * 12008
     assert mended.tokens.contexts_shortened > 0

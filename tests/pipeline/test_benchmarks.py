@@ -1,7 +1,6 @@
 """Benchmarks, opponents, turns and several adapters, from questions to the report.
 
-The tiny model is asked real questions of AlpacaEval and MT-Bench, so its context is made longer: it
-has rotary positions, and weights that do not depend on how many there are.
+The tiny model is asked real questions of AlpacaEval and MT-Bench, so its context is made longer.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -57,19 +55,13 @@ N_HELDOUT, N_ALPACA, N_MT = 6, 5, 4
 BOTH = ["base", "fair-base"]
 
 
-@pytest.fixture(scope="module")
-def roomy_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("roomy") / "model"
-    shutil.copytree(tiny_model, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["max_position_embeddings"] = 8192
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def assets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEPROOF_ASSETS", str(shared("mt_bench").parent))
+
+
+# What is asked of the judge itself, and of cut answers, has tests of its own.
+MATCHES_ALONE = {"decompose": False, "checks": {"controls": 0, "repeats": 0}}
 
 
 def prefer_longer(body: dict[str, Any]) -> str:
@@ -90,7 +82,8 @@ def write(
     def of(url: str) -> tuple[Path, list[str]]:
         recipe = tiny_recipe(
             model={"id": str(roomy_model), "dtype": "float32"},
-            judge={"base_url": url, "api_key_env": None, "model": "judge-1", "orders": 1},
+            judge={"base_url": url, "api_key_env": None, "model": "judge-1", "orders": 1}
+            | MATCHES_ALONE,
             evaluate=[
                 {"benchmark": "heldout", "questions": N_HELDOUT, "against": BOTH},
                 {
@@ -387,7 +380,8 @@ def official(
         return tiny_recipe(
             assets=str(folder),
             model={"id": str(roomy_model), "dtype": "float32"},
-            judge={
+            judge=MATCHES_ALONE
+            | {
                 "base_url": url,
                 "api_key_env": None,
                 "model": "gpt-4-1106-preview",

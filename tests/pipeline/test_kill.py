@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import tiny_rows
+from tests.pipeline.test_pipeline import execute, make_run
 from tuneproof.records import Answer
 from tuneproof.workspace import RunDir, digest_file, read_records
 
@@ -30,9 +31,9 @@ TRAIN = {
 COMMAND = [sys.executable, "-m", "tuneproof"]
 
 
-def start(recipe: Path, folder: Path) -> subprocess.Popen[bytes]:
+def start(recipe: Path, folder: Path, verb: str = "run") -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [*COMMAND, "run", str(recipe), "--run-dir", str(folder), "--quiet"],
+        [*COMMAND, verb, str(recipe), "--run-dir", str(folder), "--quiet"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -51,8 +52,8 @@ def kill_when(process: subprocess.Popen[bytes], seen: Callable[[], bool]) -> Non
     assert process.returncode == -signal.SIGKILL
 
 
-def finish(recipe: Path, folder: Path) -> None:
-    process = start(recipe, folder)
+def finish(recipe: Path, folder: Path, verb: str = "run") -> None:
+    process = start(recipe, folder, verb)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors.decode()
 
@@ -98,6 +99,31 @@ def test_killed_while_training_goes_on_from_the_last_checkpoint(
     assert 32 <= manifest.resumed < 90
     finish(recipe, tmp_path / "alone")
     assert digests(folder) == digests(tmp_path / "alone")
+
+
+def test_killed_while_the_placebo_trains_goes_on_there(
+    tmp_path: Path, tiny_recipe: Callable[..., Path]
+) -> None:
+    recipe = tiny_recipe(
+        n_rows=120,
+        lora={"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": "all-linear"},
+        train=TRAIN | {"epochs": 2},
+        verdict={"metric": "exact_match", "beat_placebo": True},
+    )
+    folder = tmp_path / "killed/train"
+    checkpoints = folder / "checkpoints/adapter-placebo"
+    # 72 rows are 18 steps an epoch.
+    kill_when(start(recipe, folder.parent, "train"), (checkpoints / "checkpoint-16").exists)
+    finished = folder / "adapter/adapter_model.safetensors"
+    written = finished.stat().st_mtime_ns
+    finish(recipe, folder.parent, "train")
+    assert finished.stat().st_mtime_ns == written
+    manifest = RunDir(folder.parent).manifest("train")
+    assert manifest is not None
+    assert 12 <= manifest.resumed < 36
+    execute(make_run(recipe, tmp_path / "alone"), until="train")
+    for name in ("adapter-placebo/adapter_model.safetensors", "loss-placebo.jsonl", "loss.jsonl"):
+        assert digest_file(folder / name) == digest_file(tmp_path / "alone/train" / name), name
 
 
 def test_killed_while_answering_keeps_every_whole_batch(

@@ -6,8 +6,8 @@ import pytest
 
 from tuneproof.data.sections import section_starts
 from tuneproof.data.templates import parse_template
-from tuneproof.judge.cuts import Cut, cut_at_stop, cut_at_word, cut_matches, cut_to_equal_length
-from tuneproof.records import Arm, Exchange, Match
+from tuneproof.judge.cuts import cut_at_stop, cut_at_word, cut_matches, cut_to_equal_length
+from tuneproof.records import Arm, Condition, Exchange, Match
 
 TEMPLATE = parse_template("instruction-context-response")
 MARKERS = section_starts(TEMPLATE)
@@ -90,7 +90,7 @@ def test_only_what_a_cut_changed_is_judged_again() -> None:
     matches.append(match("The capital is Rome.", "Rome is it.", question="as it was"))
     matches.append(match("Paris.", RUNS_ON, question="alike"))
     matches.append(match("Paris.", "### Response:\n### Response:", question="emptied"))
-    found = cut_matches(matches, Cut.STOPPED, markers=MARKERS)
+    found = cut_matches(matches, Condition.STOPPED, markers=MARKERS)
     assert [m.question_id for m in found.changed] == ["cut", "cut", "emptied"]
     assert [m.question_id for m in found.alike] == ["alike"]
     assert [m.question_id for m in found.unchanged] == ["as it was"]
@@ -111,16 +111,16 @@ def test_only_what_a_cut_changed_is_judged_again() -> None:
 
 def test_equal_length_is_cut_after_the_stop() -> None:
     found = cut_matches(
-        [match("The capital is Paris.", RUNS_ON)], Cut.EQUAL_LENGTH, markers=MARKERS
+        [match("The capital is Paris.", RUNS_ON)], Condition.EQUAL_LENGTH, markers=MARKERS
     )
     assert (found.changed[0].answer_a, found.changed[0].answer_b) == ("The", "Paris.")
     assert found.n_answers_cut == {Arm.TUNED: 1, Arm.BASE: 1}
     assert found.n_shortened == {Arm.TUNED: 1}  # base's was cut at the marker alone
-    longer = cut_matches([match("Yes.", RUNS_ON)], Cut.EQUAL_LENGTH, markers=MARKERS)
+    longer = cut_matches([match("Yes.", RUNS_ON)], Condition.EQUAL_LENGTH, markers=MARKERS)
     assert longer.n_shortened == {Arm.BASE: 1}
     # Of equal length already, and without a marker: as it was.
     same = match("four", "five")
-    assert cut_matches([same], Cut.EQUAL_LENGTH, markers=MARKERS).unchanged == (same,)
+    assert cut_matches([same], Condition.EQUAL_LENGTH, markers=MARKERS).unchanged == (same,)
 
 
 def test_earlier_turns_are_cut_too() -> None:
@@ -136,7 +136,7 @@ def test_earlier_turns_are_cut_too() -> None:
         answer_b="size",
         earlier=(Exchange(instruction="?", answer_a=RUNS_ON, answer_b="Paris. Surely."),),
     )
-    found = cut_matches([later], Cut.STOPPED, markers=MARKERS)
+    found = cut_matches([later], Condition.STOPPED, markers=MARKERS)
     assert found.changed[0].earlier[0] == Exchange(
         instruction="?", answer_a="Paris.", answer_b="Paris. Surely."
     )
@@ -145,5 +145,5 @@ def test_earlier_turns_are_cut_too() -> None:
 
 
 def test_nothing_to_cut() -> None:
-    found = cut_matches([], Cut.STOPPED, markers=MARKERS)
+    found = cut_matches([], Condition.STOPPED, markers=MARKERS)
     assert (found.changed, found.alike, found.unchanged, found.n_answers_cut) == ((), (), (), {})

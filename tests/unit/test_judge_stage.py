@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 N = 40
+# The matches alone: control pairs, repeats and cut answers have tests of their own.
+ALONE = {"decompose": False, "checks": {"controls": 0, "repeats": 0}}
 GOOD, BAD = "a good answer", "a bad answer"
 
 
@@ -64,7 +66,9 @@ def generated(folder: Path, n: int = N, failed: int = 0) -> Path:
 
 
 def recipe(url: str | None, **judge: Any) -> Recipe:
-    section = Judge(**{"base_url": url, "api_key_env": None, "model": "judge-1"} | judge)
+    section = Judge.model_validate(
+        {"base_url": url, "api_key_env": None, "model": "judge-1"} | ALONE | judge
+    )
     return Recipe(
         name="t", data=Data(source=Source(sample=True)), model=Model(id="m"), judge=section
     )
@@ -75,6 +79,7 @@ def run(tmp_path: Path, server: ChatServer, **judge: Any) -> JudgeFacts:
         generated(tmp_path / "generate")
     return judge_answers(
         recipe(server.url, **judge),
+        prepare_dir=tmp_path / "prepare",
         generate_dir=tmp_path / "generate",
         out=tmp_path / "judge",
         reporter=SilentReporter(),
@@ -105,6 +110,7 @@ def test_a_good_judge_finds_the_better_model(tmp_path: Path) -> None:
         assert len(server.received) == 2 * N
     assert facts == JudgeFacts(
         n_similarities=2 * N,
+        registration=facts.registration,
         n_matches=2 * N,
         n_requests=2 * N,
         prompt_tokens=2 * N * 100,
@@ -348,11 +354,12 @@ def test_without_a_judge(tmp_path: Path) -> None:
     generated(tmp_path / "generate")
     facts = judge_answers(
         recipe(None).model_copy(update={"judge": None}),
+        prepare_dir=tmp_path / "prepare",
         generate_dir=tmp_path / "generate",
         out=tmp_path / "judge",
         reporter=SilentReporter(),
     )
-    assert facts == JudgeFacts(n_similarities=2 * N)
+    assert facts == JudgeFacts(n_similarities=2 * N, registration=facts.registration)
     assert (tmp_path / "judge/judgments.jsonl").read_bytes() == b""
     assert (tmp_path / "judge/preferences.jsonl").read_bytes() == b""
     assert not (tmp_path / "judge/journal.jsonl").exists()
@@ -368,6 +375,7 @@ def test_replay_gives_the_same_bytes_and_leaves_its_journal_alone(tmp_path: Path
     def replay(out: str) -> JudgeFacts:
         return judge_answers(
             recipe(url, kind="replay", journal=str(recorded)),
+            prepare_dir=tmp_path / "prepare",
             generate_dir=tmp_path / "generate",
             out=tmp_path / out,
             reporter=SilentReporter(),
@@ -387,6 +395,7 @@ def test_replay_gives_the_same_bytes_and_leaves_its_journal_alone(tmp_path: Path
     recorded.write_bytes(before)
     facts = judge_answers(
         recipe(url, kind="replay", journal=str(part)),
+        prepare_dir=tmp_path / "prepare",
         generate_dir=tmp_path / "generate",
         out=tmp_path / "judge",
         reporter=SilentReporter(),
@@ -401,6 +410,7 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
     with ChatServer(good_judge) as server, pytest.raises(StageError, match=r"prompts\.jsonl"):
         judge_answers(
             recipe(server.url),
+            prepare_dir=tmp_path / "prepare",
             generate_dir=tmp_path,
             out=tmp_path / "judge",
             reporter=SilentReporter(),
@@ -465,7 +475,11 @@ def test_mt_bench_always_plays_both_games(tmp_path: Path) -> None:
             }
         )
         facts = judge_answers(
-            whole, generate_dir=folder, out=tmp_path / "judge", reporter=SilentReporter()
+            whole,
+            prepare_dir=tmp_path,
+            generate_dir=folder,
+            out=tmp_path / "judge",
+            reporter=SilentReporter(),
         )
     assert facts.n_matches == 3 + 3 * 2 * 2
     rows = read_records(tmp_path / "judge/preferences.jsonl", Preference)

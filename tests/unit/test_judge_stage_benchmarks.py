@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 N = 24
+# The matches alone: control pairs, repeats and cut answers have tests of their own.
+ALONE = {"decompose": False, "checks": {"controls": 0, "repeats": 0}}
 WEIGHTED = AlpacaEval(benchmark="alpaca_eval")
 
 
@@ -48,7 +50,9 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def recipe(url: str, evaluation: Evaluation, **judge: Any) -> Recipe:
-    section = Judge(**{"base_url": url, "api_key_env": None, "model": "j", "orders": 1} | judge)
+    section = Judge.model_validate(
+        {"base_url": url, "api_key_env": None, "model": "j", "orders": 1} | ALONE | judge
+    )
     return Recipe(
         name="t",
         data=Data(source=Source(sample=True)),
@@ -87,6 +91,7 @@ def generated(folder: Path, *, equal: int = 0, failed: int = 0) -> None:
 def run(tmp_path: Path, server: ChatServer, evaluation: Evaluation, **judge: Any) -> JudgeFacts:
     return judge_answers(
         recipe(server.url, evaluation, **judge),
+        prepare_dir=tmp_path / "prepare",
         generate_dir=tmp_path / "generate",
         out=tmp_path / "judge",
         reporter=SilentReporter(),
@@ -290,6 +295,7 @@ def test_answers_are_rated_one_by_one(tmp_path: Path) -> None:
     # A recorded journal of judgments has that of ratings beside it.
     replayed = judge_answers(
         recipe(url, single, kind="replay", journal=str(tmp_path / "judge/journal.jsonl")),
+        prepare_dir=tmp_path / "prepare",
         generate_dir=tmp_path / "generate",
         out=tmp_path / "again",
         reporter=SilentReporter(),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tests.conftest import tiny_rows, write_jsonl
 from tuneproof.cli import app
 from tuneproof.data.encode import EncodedRow
-from tuneproof.errors import ModelError
+from tuneproof.errors import DataError, ModelError, RecipeError
 from tuneproof.plan import Plan, make_plan
 from tuneproof.plan.build import evaluation_steps
 from tuneproof.plan.cards import (
@@ -192,6 +192,71 @@ def test_a_plan_writes_nothing(tiny: Path, tmp_path: Path, monkeypatch: pytest.M
     assert plan.memory_gib is not None
     assert all(plan.fits.values())
     assert plan.time.source == "assumed"
+
+
+def test_a_placebo_is_one_more_training(tiny: Path) -> None:
+    plain = make_plan(load_recipe(tiny, ["train.seeds=2"]), tokens_per_s=100.0)
+    plan = make_plan(
+        load_recipe(tiny, ["train.seeds=2", "verdict.beat_placebo=true"]), tokens_per_s=100.0
+    )
+    assert (plain.adapters, plain.placebo_adapters) == (2, 0)
+    assert (plan.adapters, plan.placebo_adapters) == (3, 1)
+    assert plan.optimizer_steps == plain.optimizer_steps == 9  # of each
+    assert plan.time.training_s == pytest.approx(1.5 * plain.time.training_s, abs=0.1)
+    assert plan.disk_gib.adapter == pytest.approx(1.5 * plain.disk_gib.adapter, abs=1e-3)
+    assert (plain.cost.answers, plan.cost.answers) == (3 * 18, 4 * 18)
+    text = "\n".join(line.plain for line in plan_text(plan))
+    assert "for each of 3 adapters, the placebo included" in text
+    assert "72, of them 18 of the placebo" in text
+
+
+def test_a_placebo_that_cannot_be_made_is_refused(
+    tiny_recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    recipe = tiny_recipe()
+    rows = [{**r, "response": "yes"} for r in tiny_rows(60)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    make_plan(load_recipe(recipe))
+    with pytest.raises(DataError, match="gives no placebo"):
+        make_plan(load_recipe(recipe, ["verdict.beat_placebo=true"]))
+
+
+def test_a_verdict_on_one_question_is_refused(tiny_recipe: Callable[..., Path]) -> None:
+    recipe = tiny_recipe(evaluate=[{"benchmark": "heldout", "questions": 1}])
+    with pytest.raises(
+        RecipeError, match="one question with one right answer on heldout"
+    ) as caught:
+        make_plan(load_recipe(recipe))
+    assert (caught.value.exit_code, caught.value.place) == (2, "evaluate.0.questions")
+
+
+def test_the_judges_calls_in_words(tiny_recipe: Callable[..., Path]) -> None:
+    recipe = tiny_recipe(
+        judge={"checks": {"controls": 4, "repeats": 5, "self_comparisons": 3}},
+        generate={"max_new_tokens": 6, "temperature": 0.5},
+        verdict={"metric": "win_rate", "beat_placebo": True},
+    )
+    plan = make_plan(load_recipe(recipe))
+    lines = [line.plain for line in plan_text(plan)]
+    # Eighteen questions in both orders, against base and against the placebo; answers of one word
+    # can stand beside another's or beside nothing, and cannot be cut.
+    controls = 2 * (4 + 4)
+    total = 36 + controls + 36 + 2 * 3 + 5
+    assert plan.cost.judge_calls_total == total
+    for line in (
+        "  answers      57, of them 18 of the placebo, 3 second ones of the tuned model",
+        f"  calls        {total}, at most {total + 2 * 72}",
+        "  benchmarks   heldout 36",
+        f"  controls     tuneproof-pairwise {controls}, asked first",
+        "  beside them  against the placebo 36, second answers against first ones 6, requests sent "
+        "again 5",
+        "  cut answers  at most 144 calls more: only matches that a cut changes are judged again, "
+        "and which",
+    ):
+        assert line in lines
+    missing = next(f for f in plan.findings if f.id == "controls-missing")
+    assert (missing.severity, missing.count) == ("error", 16 - 8)
+    assert max(map(len, lines)) <= WIDTH
 
 
 def test_json_has_the_keys_that_programs_rely_on(tiny: Path) -> None:

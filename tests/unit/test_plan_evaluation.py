@@ -1,275 +1,30 @@
-"""Findings about judging and verdict; power by formula; calls, tokens and prices by hand."""
+"""Findings about judging: questions, opponents, judges."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import TypeAdapter
 
-from tuneproof.errors import RecipeError
-from tuneproof.judge.prices import DATED, price_of
+from tests.unit.plan_case import (
+    ALPACA,
+    BOTH,
+    MT_BENCH,
+    asked_of,
+    recipe_of,
+    without_files,
+)
 from tuneproof.plan import evaluation as findings
-from tuneproof.plan.evaluation import (
-    families_of,
-    first_categories,
-)
-from tuneproof.plan.judging import (
-    REPLY_TOKENS,
-    AnswerTokens,
-    answers,
-    asked_questions,
-    games_of,
-    judge_calls,
-    plan_cost,
-)
-from tuneproof.recipe import Evaluation, Judge, Prices, Recipe
-from tuneproof.records import Example
+from tuneproof.plan.evaluation import families_of, first_categories
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from tuneproof.plan.judging import Asked
-
-ALPACA = {"benchmark": "alpaca_eval", "questions": 300, "selection": "first-n"}
-MT_BENCH = {"benchmark": "mt_bench", "questions": 40, "selection": "first-n"}
-BOTH = ["base", "fair-base"]
 
 
 @pytest.fixture(autouse=True)
 def no_assets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Without the benchmarks' files: counts are then by their known sizes."""
-    from tuneproof import hub
-
-    monkeypatch.delenv("TUNEPROOF_ASSETS", raising=False)
-    monkeypatch.setenv("TUNEPROOF_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    hub.is_reachable.cache_clear()
-    yield
-    hub.is_reachable.cache_clear()
-
-
-def recipe_of(
-    *evaluate: dict[str, Any],
-    judge: dict[str, Any] | None = None,
-    model: str = "meta-llama/Llama-2-7b-hf",
-    source: str = "databricks/databricks-dolly-15k",
-    **sections: Any,
-) -> Recipe:
-    kinds = TypeAdapter(tuple[Evaluation, ...])
-    return Recipe.model_validate(
-        {
-            "name": "r",
-            "data": {"source": {"hub": source}},
-            "model": {"id": model},
-            "judge": {} if judge is None else judge,
-            "evaluate": kinds.validate_python([dict(e) for e in evaluate]),
-            "verdict": {"metric": "win_rate"},
-            **sections,
-        }
-    )
-
-
-TEST = [
-    Example(id=f"row-{i}", instruction="one two", context="", response="r", category=None)
-    for i in range(500)
-]
-
-
-def asked_of(recipe: Recipe) -> list[Asked]:
-    return asked_questions(recipe, TEST)
-
-
-# --- counts ----------------------------------------------------------------------------------
-
-
-def test_calls_of_the_reference() -> None:
-    recipe = recipe_of(ALPACA, MT_BENCH, judge={"orders": 1})
-    assert recipe.judge is not None
-    alpaca, mt_bench = asked_of(recipe)
-    assert judge_calls(alpaca, recipe.judge, seeds=1) == 300
-    assert judge_calls(mt_bench, recipe.judge, seeds=1) == 40 * 2 * 2
-    assert answers(alpaca, seeds=1) + answers(mt_bench, seeds=1) == 2 * (300 + 80)
-    assert alpaca.missing is not None
-    assert "hub cannot be reached" in alpaca.missing
-
-
-def test_calls_of_the_mended_one() -> None:
-    recipe = recipe_of(
-        {"benchmark": "heldout", "questions": 300},
-        {"benchmark": "alpaca_eval", "against": BOTH},
-        {"benchmark": "mt_bench", "against": BOTH},
-        train={"seeds": 3},
-    )
-    assert recipe.judge is not None
-    calls = [judge_calls(a, recipe.judge, seeds=3) for a in asked_of(recipe)]
-    assert calls == [300 * 2 * 3, 805 * 2 * 2 * 3, 80 * 2 * 2 * 2 * 3]
-    assert [games_of(a, recipe.judge) for a in asked_of(recipe)] == [2, 2, 2]
-    assert [answers(a, seeds=3) for a in asked_of(recipe)] == [300 * 4, 805 * 5, 160 * 5]
-
-
-def test_heldout_asks_no_more_than_there_is() -> None:
-    (asked,) = asked_of(recipe_of({"benchmark": "heldout", "questions": 9999}))
-    assert (asked.n_questions, asked.available) == (500, 500)
-    assert asked.turns is not None
-    assert asked.turns[0] == ("one two",)
-
-
-def test_more_questions_than_a_benchmark_has(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from tests.conftest import shared
-
-    monkeypatch.setenv("TUNEPROOF_ASSETS", str(shared("mt_bench").parent))
-    with pytest.raises(RecipeError, match="mt_bench has 80 questions"):
-        asked_of(recipe_of({"benchmark": "mt_bench", "questions": 81}))
-
-
-# --- tokens and dollars ----------------------------------------------------------------------
-
-
-class CountsWords:
-    """A tokenizer by spaces, with the face that ``token_ids`` uses of one that is not fast."""
-
-    is_fast = False
-
-    def __call__(self, texts: Sequence[str], **_: object) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[0] * len(t.split()) for t in texts]}
-
-
-LENGTHS = AnswerTokens(tuned=50, base=512, fair_base=60, limit=512)
-
-
-def test_what_the_judge_reads_and_writes() -> None:
-    recipe = recipe_of(
-        {"benchmark": "heldout", "questions": 10, "against": BOTH},
-        judge={"model": "gpt-4o-mini", "max_tokens": 300},
-        train={"seeds": 2},
-    )
-    assert recipe.judge is not None
-    asked = asked_of(recipe)
-    cost, notes = plan_cost(recipe, asked, CountsWords(), LENGTHS)  # type: ignore[arg-type]
-    assert notes == []
-    from tuneproof.judge.choice import protocol_of
-    from tuneproof.records import Arm, Match
-
-    body = protocol_of(asked[0].evaluation, recipe.judge).request(
-        Match(
-            question_id="q",
-            benchmark="heldout",
-            opponent=Arm.BASE,
-            instruction="one two",
-            context="",
-            first=Arm.BASE,
-            answer_a="",
-            answer_b="",
-        ),
-        recipe.judge,
-    )
-    bare = sum(len(m["content"].split()) for m in body["messages"])
-    games = 10 * 2 * 2  # questions, orders, adapters; then for each opponent
-    assert cost.judge_calls == {"heldout": 2 * games}
-    assert cost.judge_calls_total == 2 * games
-    assert cost.prompt_tokens == games * (bare + 50 + 512) + games * (bare + 50 + 60)
-    assert cost.completion_tokens == 2 * games * REPLY_TOKENS
-    assert cost.upper.prompt_tokens == 2 * games * (bare + 1024)
-    assert cost.upper.completion_tokens == 2 * games * 300
-    assert cost.usd == pytest.approx(
-        (cost.prompt_tokens * 0.15 + cost.completion_tokens * 0.60) / 1e6, abs=1e-4
-    )
-    assert cost.price is not None
-    assert cost.price.dated == DATED
-
-
-def test_a_second_turn_is_read_with_the_first() -> None:
-    recipe = recipe_of({**MT_BENCH, "questions": 1})
-    cost, _ = plan_cost(recipe, asked_of(recipe), CountsWords(), LENGTHS)  # type: ignore[arg-type]
-    shorter = AnswerTokens(tuned=49, base=512, fair_base=60, limit=512)
-    less, _ = plan_cost(recipe, asked_of(recipe), CountsWords(), shorter)  # type: ignore[arg-type]
-    # One token less in each tuned answer: once in the first turn, twice in the second; two games.
-    assert cost.prompt_tokens - less.prompt_tokens == 2 * (1 + 2)
-
-
-def test_without_a_judge_nothing_is_paid() -> None:
-    recipe = recipe_of({"benchmark": "heldout"}, verdict={"metric": "heldout_loss"})
-    recipe = recipe.model_copy(update={"judge": None})
-    cost, notes = plan_cost(recipe, asked_of(recipe), CountsWords(), LENGTHS)  # type: ignore[arg-type]
-    assert (cost.judge_calls_total, cost.usd, cost.answers) == (0, 0.0, 1000)
-    assert notes == []
-
-
-@pytest.mark.parametrize(
-    ("model", "prices"),
-    [
-        ("gpt-4o-mini", (0.15, 0.60)),
-        ("gpt-4o-mini-2024-07-18", (0.15, 0.60)),
-        ("gpt-4o", (2.5, 10.0)),
-        ("gpt-4o-2024-05-13", (5.0, 15.0)),
-        ("gpt-4.1", (2.0, 8.0)),
-        ("gpt-4.1-mini", (0.4, 1.6)),
-        ("gpt-4.1-nano-2025-04-14", (0.1, 0.4)),
-        ("gpt-4-1106-preview", (10.0, 30.0)),
-    ],
-)
-def test_list_prices(model: str, prices: tuple[float, float]) -> None:
-    price, note = price_of(Judge(model=model))
-    assert price is not None
-    assert ((price.input, price.output), note) == (prices, None)
-
-
-def test_prices_that_are_not_known() -> None:
-    for judge in (
-        Judge(model="some-model"),
-        Judge(model="gpt-4o-mini", base_url="http://localhost:8000/v1"),
-    ):
-        price, note = price_of(judge)
-        assert price is None
-        assert note is not None
-        assert "judge.prices={input: " in note
-
-
-def test_the_recipes_prices_win() -> None:
-    judge = Judge(
-        base_url="http://localhost:8000/v1",
-        prices=Prices(input=1.0, output=2.0),
-    )
-    price, note = price_of(judge)
-    assert price is not None
-    assert (price.input, price.output, price.dated, note) == (1.0, 2.0, None, None)
-    for free in (Judge(kind="replay", journal="j.jsonl"), Judge(kind="local", model="m")):
-        price, _ = price_of(free)
-        assert price is not None
-        assert (price.input, price.output) == (0.0, 0.0)
-
-
-def test_the_batch_api_is_half_the_price() -> None:
-    price, _ = price_of(Judge(model="gpt-4o", batch_api=True))
-    assert price is not None
-    assert (price.input, price.output) == (1.25, 5.0)
-    price, _ = price_of(Judge(prices=Prices(input=1.0, output=2.0), batch_api=True))
-    assert price is not None
-    assert (price.input, price.output, price.dated) == (0.5, 1.0, None)
-    assert "Batch API" in price.source
-
-
-# --- power -----------------------------------------------------------------------------------
-
-
-def test_underpowered() -> None:
-    recipe = recipe_of(ALPACA, MT_BENCH)
-    finding = findings.underpowered(recipe, asked_of(recipe))
-    assert finding is not None
-    # 300 questions show 8.1 points, which is below the ten of a recipe that states no effect.
-    assert finding.count == 40
-    assert "19.1 points with 40 questions of mt_bench × 2 turns (15.7" in finding.evidence
-    assert "evaluate.1.questions=null" in finding.remedy
-    exact = recipe_of(ALPACA, verdict={"metric": "win_rate", "smallest_effect": 0.02})
-    finding = findings.underpowered(exact, asked_of(exact))
-    assert finding is not None
-    assert "8.1 points with 300 questions of alpaca_eval" in finding.evidence
-    large = recipe_of(ALPACA, verdict={"metric": "win_rate", "smallest_effect": 0.09})
-    assert findings.underpowered(large, asked_of(large)) is None
+    yield from without_files(monkeypatch, tmp_path)
 
 
 # --- questions -------------------------------------------------------------------------------
@@ -380,6 +135,16 @@ def test_one_judge_and_one_seed() -> None:
     assert findings.single_judge(recipe_of(ALPACA)) is not None
     assert findings.single_seed(recipe_of(ALPACA)) is not None
     assert findings.single_seed(recipe_of(ALPACA, train={"seeds": 2})) is None
+
+
+def test_a_judge_that_is_no_model() -> None:
+    heldout = {"benchmark": "heldout"}
+    recipe = recipe_of(heldout, judge={"kind": "reference", "orders": 1}, model="gpt-2")
+    assert findings.single_order(recipe, asked_of(recipe)) is None
+    assert findings.judge_kinship(recipe) is None  # the default model's name is not asked
+    finding = findings.single_judge(recipe)
+    assert finding is not None
+    assert "nearness to the reference" in finding.evidence
 
 
 @pytest.mark.parametrize(

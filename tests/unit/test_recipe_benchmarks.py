@@ -87,7 +87,7 @@ def test_the_baseline_can_be_the_opponent_that_decides() -> None:
 def test_models_have_names() -> None:
     recipe = read()
     assert [recipe.model_name(arm) for arm in Arm] == [
-        "x-base", "x-fair-base", "gpt4_1106_preview", "x-tuned",
+        "x-base", "x-fair-base", "gpt4_1106_preview", "x-placebo", "x-tuned",
     ]  # fmt: skip
     assert recipe.model_name(Arm.TUNED, 3) == "x-tuned-3"
 

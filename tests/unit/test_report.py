@@ -4,12 +4,12 @@ import base64
 import csv
 import hashlib
 import re
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.unit import report_case as case
+from tests.unit.report_reading import EVIL, FILES, HOSTILE, Page, outside_fences, write
 from tuneproof.recipe import VerdictRule
 from tuneproof.records import (
     Arm,
@@ -22,7 +22,6 @@ from tuneproof.records import (
     Stop,
     Verdict,
 )
-from tuneproof.report import write_report
 from tuneproof.report.cases import Case, build_cases
 from tuneproof.report.content import rule
 from tuneproof.report.markdown import cell, fence, inline
@@ -30,61 +29,6 @@ from tuneproof.report.untrusted import visible
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-HOSTILE = (
-    "</script><script>alert(1)</script>",
-    "<img src=x onerror=alert(2)>",
-    '"><svg onload=alert(3)>',
-    "'-alert(4)-'",
-    "{{7*7}}{% raw %}",
-    "javascript:alert(5)",
-    "a\u202egnp.exe",
-    "lone\ud800surrogate",
-    "nul\x00 esc\x1b[31m",
-    "```\n# not a heading\n````text",
-    "| a | pipe |",
-    "</style></title></textarea>-->",
-)
-EVIL = "\n".join(HOSTILE)
-FILES = ["results.json", "report.md", "index.html", "loss.csv", "loss.svg", "loss.png"]
-
-
-class Page(HTMLParser):
-    """Counts a page's elements and gathers its attributes and its text outside script and style."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: dict[str, int] = {}
-        self.attributes: list[tuple[str, str, str]] = []
-        self._words: list[str] = []
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] = self.tags.get(tag, 0) + 1
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag in ("script", "style"):
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if self._open and self._open[-1] == tag:
-            self._open.pop()
-
-    def handle_data(self, data: str) -> None:
-        if not self._open:
-            self._words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self._words).split())
-
-
-def write(folder: Path, results: Results | None = None, **changes: Any) -> dict[str, str]:
-    """Write a report and read its text files back."""
-    paths = write_report(results or case.results(), out=folder, **case.arguments(**changes))
-    assert [p.name for p in paths] == FILES
-    return {p.name: p.read_text("utf-8") for p in paths if p.suffix != ".png"}
 
 
 def hostile_changes() -> dict[str, Any]:
@@ -409,22 +353,6 @@ def test_hostile_text_adds_no_element_and_no_attribute_to_the_page(tmp_path: Pat
     assert "lone\ufffdsurrogate" in page.text
     assert "nul␀ esc␛[31m" in page.text
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", texts["index.html"])
-
-
-def outside_fences(markdown: str) -> str:
-    """The lines of a Markdown text that stand in no fence, as CommonMark reads fences."""
-    kept, closing = [], ""
-    for line in markdown.split("\n"):
-        run = re.match("`{3,}", line)
-        if closing:
-            if run and len(run[0]) >= len(closing) and not line.strip("`").strip():
-                closing = ""
-        elif run:
-            closing = run[0]
-        else:
-            kept.append(line)
-    assert not closing, "a fence was left open"
-    return "\n".join(kept)
 
 
 def test_hostile_text_is_fenced_or_escaped_in_markdown(tmp_path: Path) -> None:

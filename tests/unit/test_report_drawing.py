@@ -4,8 +4,9 @@ import math
 
 import pytest
 
+from tests.unit import report_evidence_case as case
 from tuneproof.records import Estimate, LossPoint
-from tuneproof.report.drawing import IntervalBar, forest, interval_bar, loss_chart
+from tuneproof.report.drawing import IntervalBar, forest, interval_bar, loss_chart, waterfall
 
 
 def of(value: float, low: float | None, high: float | None) -> Estimate:
@@ -80,6 +81,69 @@ def test_rows_of_a_forest_share_one_scale() -> None:
     assert absent is None
     assert first.null == second.null
     assert first.high < first.null < second.low
+
+
+def test_a_waterfall_leads_from_the_win_rate_down_to_one_half() -> None:
+    drawn = waterfall(case.decomposition(), width=700)
+    assert drawn is not None
+    whole, stopping, length, rest = drawn.steps
+    assert whole.foot == rest.foot == drawn.null
+    # Each step begins where the next one ends.
+    assert stopping.tip == pytest.approx(whole.tip, abs=0.1)
+    assert (stopping.foot, length.foot) == (length.tip, rest.tip)
+    # 14.1, -2.1 and 7.8 of 19.8 points, at one scale.
+    point = whole.length / 19.8
+    assert stopping.length == pytest.approx(14.1 * point, abs=0.2)
+    assert rest.length == pytest.approx(7.8 * point, abs=0.2)
+    assert length.length == pytest.approx(2.1 * point, abs=0.2)
+    assert [s.takes for s in drawn.steps] == [False, False, True, False]
+    assert length.left == length.tip < length.foot
+    at = {tick.label: tick.at for tick in drawn.ticks}
+    assert at["50 %"] == drawn.null
+
+
+def test_a_steps_interval_is_drawn_from_its_foot() -> None:
+    drawn = waterfall(case.decomposition(), width=700)
+    assert drawn is not None
+    rest = drawn.steps[-1]
+    assert rest.low is not None
+    assert rest.high is not None
+    # -0.4 to 16.0 points: it reaches beyond one half, so what remains may be none.
+    assert 0 < rest.low < drawn.null < rest.tip < rest.high < 700
+    point = rest.length / 7.8
+    assert rest.high - drawn.null == pytest.approx(16.0 * point, abs=0.3)
+
+
+def test_a_loss_is_drawn_to_the_left_of_one_half() -> None:
+    drawn = waterfall(
+        case.decomposition(
+            whole=case.effect(-0.15, -0.25, -0.05),
+            stopping=case.effect(0.05, -0.02, 0.12),
+            length=case.effect(-0.1, -0.18, -0.02),
+            remaining=case.effect(-0.1, -0.2, 0.0),
+        ),
+        width=340,
+    )
+    assert drawn is not None
+    assert [s.takes for s in drawn.steps] == [True, False, True, True]
+    assert all(s.left >= 0 and s.left + s.length <= drawn.null + 0.1 for s in drawn.steps)
+
+
+def test_a_waterfall_without_intervals_or_without_values() -> None:
+    bare = {
+        name: of(value, None, None)
+        for name, value in (
+            ("whole", 0.5), ("stopping", 0.25), ("length", 0.0), ("remaining", 0.25),
+        )
+    }  # fmt: skip
+    drawn = waterfall(case.decomposition(**bare), width=700)
+    assert drawn is not None
+    assert {(s.low, s.high) for s in drawn.steps} == {(None, None)}
+    assert drawn.steps[0].label == "As answered: +50.0 points"
+    assert drawn.steps[2].length == 0
+    nothing = Estimate(value=None, low=None, high=None, n_scored=0, n_unscored=9)
+    assert waterfall(case.decomposition(whole=nothing), width=700) is None
+    assert waterfall(case.decomposition(length=nothing), width=700) is None
 
 
 def test_a_loss_chart_places_both_series_and_rings_the_best() -> None:

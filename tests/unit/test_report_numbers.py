@@ -59,6 +59,24 @@ def test_a_bound_that_is_not_zero_is_not_shown_as_zero() -> None:
     assert show(of(0.0, 0.0, 0.0), percent=True) == "0.0 % (0.0 to 0.0, n = 96)"
 
 
+def test_a_detectable_effect_is_told_in_the_unit_of_a_difference() -> None:
+    rate = of(0.698, 0.615, 0.781, detectable=0.1187)
+    assert parts(rate, percent=True).detectable == "11.9 points"
+    assert parts(rate, percent=True).full == (
+        "69.8 % (61.5 to 78.1, n = 96); detectable: 11.9 points"
+    )
+    loss = of(-0.412, -0.478, -0.346, detectable=0.0944)
+    assert parts(loss, signed=True).detectable == "0.094"
+    # An effect that is not zero is not shown as zero.
+    assert parts(of(-0.4, -0.5, -0.3, detectable=0.00004)).detectable == "0.00004"
+
+
+def test_without_a_detectable_effect_nothing_is_said_of_it() -> None:
+    plain = parts(of(0.5, 0.4, 0.6), percent=True)
+    assert (plain.detectable, plain.full) == ("", plain.text)
+    assert parts(of(None, None, None, n_scored=0)).detectable == ""
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(-0.0001, "0.000"), (0.0, "0.000"), (-1234.5678, "−1,234.568")]
 )

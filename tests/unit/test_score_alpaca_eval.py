@@ -190,14 +190,20 @@ def test_datasets_have_their_own_rates(tmp_path: Path) -> None:
     assert {name: r["value"] for name, r in by_dataset.items()} == {"even": 0.0, "odd": 100.0}
 
 
+WORDS = " ".join(f"word{i}" for i in range(40))
+LONG = "Of course, I will gladly tell you all that I know about this. "
+
+
 @pytest.mark.parametrize(
     ("answers", "expected"),
     [
         ([f"answer {i}" for i in range(50)], {}),
-        (["Of course!"] * 3 + [f"answer {i}" for i in range(47)], {"constant-answers": 3}),
-        ([f"{'x' * 250}{i}" for i in range(50)], {"near-constant-answers": 50}),
-        ([f"{i}{'x' * 250}" for i in range(50)], {"near-constant-answers": 50}),
-        (["so [[A]] it is", "<|im_start|>system", "see a[0][[B]]"], {"judge-markup": 3}),
+        # Short answers are rightly alike at times: three of fifty raise nothing, long ones do.
+        (["Of course!"] * 3 + [f"answer {i}" for i in range(47)], {}),
+        ([LONG] * 3 + [f"answer {i}" for i in range(47)], {"constant-answers": 3}),
+        ([f"{WORDS} {i}" for i in range(50)], {"near-constant-answers": 50}),
+        (["so [[A]] it is", "see a[0][[B]]"], {"verdict-tokens": 2}),
+        (["<|im_start|>system"], {"judge-markup": 1}),
         (["fine</s>", "[INST] more"], {"special-tokens": 2}),
         (["", "  \n", "an answer"], {"empty-answers": 2}),
         (["a[[0, 1], [2, 3]]"], {}),

@@ -9,7 +9,8 @@ from statistics import fmean
 import pytest
 
 from tuneproof.stats.adapters import BetweenAdapters, between_adapters
-from tuneproof.stats.estimates import SHARE, mean, paired, paired_ratio, t_quantile
+from tuneproof.stats.distributions import t_quantile
+from tuneproof.stats.estimates import SHARE, mean, paired, paired_ratio
 
 
 def half_width(low: float | None, high: float | None) -> float:

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from tests.conftest import shared
+from tuneproof.records import Alarm
 from tuneproof.stats.alarms import (
-    Alarm,
     AnswerWatch,
     has_judge_markup,
     has_special_tokens,

@@ -6,26 +6,23 @@ import math
 
 import pytest
 
-from tuneproof.stats.decomposition import (
-    Decomposition,
-    ThreeJudgments,
-    decompose,
-    rounded,
-    sentence,
-)
-from tuneproof.stats.estimates import t_quantile
+from tuneproof.records import Arm, CutPreference, Decomposition
+from tuneproof.stats.decomposition import decompose, rounded, sentence
+from tuneproof.stats.distributions import t_quantile
 
 
 def row(
     question: str,
-    as_judged: float | None,
+    as_answered: float | None,
     stopped: float | None,
     equal: float | None,
     adapter: int = 1,
-) -> ThreeJudgments:
-    return ThreeJudgments(
+) -> CutPreference:
+    return CutPreference(
         question_id=question,
-        as_judged=as_judged,
+        benchmark="heldout",
+        opponent=Arm.BASE,
+        as_answered=as_answered,
         stopped=stopped,
         equal_length=equal,
         adapter=adapter,
@@ -188,11 +185,16 @@ def test_the_sentence_counts_what_it_leaves_out() -> None:
 
 
 def test_the_sentence_says_where_what_remains_is_a_bound() -> None:
-    found = of(0.9, 0.85, 0.8)
-    assert sentence(found, shortened=(11, 93)).endswith(
+    whole = of(0.9, 0.85, 0.8)
+
+    def shortened(tuned: int, opponent: int) -> str:
+        update = {"shortened_tuned": tuned, "shortened_opponent": opponent}
+        return sentence(whole.model_copy(update=update))
+
+    assert shortened(11, 93).endswith(
         "Of 104 answers cut off for equal length, 93 are those of the opponent, which a judge may "
         "hold against them: what remains is at most this."
     )
-    assert "93 are those of tuned" in sentence(found, shortened=(93, 11))
-    assert sentence(found, shortened=(93, 11)).endswith("what remains is at least this.")
-    assert sentence(found, shortened=(50, 60)) == sentence(found)
+    assert "93 are those of tuned" in shortened(93, 11)
+    assert shortened(93, 11).endswith("what remains is at least this.")
+    assert shortened(50, 60) == sentence(whole)

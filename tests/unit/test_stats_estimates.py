@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tuneproof.stats.distributions import t_quantile
 from tuneproof.stats.estimates import (
     SHARE,
     mean,
     paired,
     paired_ratio,
     ratio,
-    t_quantile,
     unmeasured,
 )
 

@@ -10,12 +10,10 @@ import pytest
 from tuneproof.stats.estimates import SHARE, mean, unmeasured
 from tuneproof.stats.power import (
     design_effect,
-    detectable_effect,
     effective_questions,
     minimum_detectable_effect,
     questions_for,
     questions_needed,
-    standard_error,
 )
 
 Z = 1.959964 + 0.841621
@@ -63,8 +61,7 @@ def test_questions_needed() -> None:
 def test_from_an_estimate() -> None:
     # 1, 2, 6: SE = √21/3 = 1.527525, sd = √7.
     found = mean([1.0, 2.0, 6.0], names(3), level=0.95)
-    assert standard_error(found) == pytest.approx(math.sqrt(21) / 3)
-    assert detectable_effect(found) == pytest.approx(Z * math.sqrt(21) / 3, abs=1e-5)
+    assert found.detectable == pytest.approx(Z * math.sqrt(21) / 3, abs=1e-5)
     assert questions_for(found, 1.0) == pytest.approx(Z**2 * 7, rel=1e-5)
     assert questions_for(found, 2.0, beyond=1.0) == pytest.approx(Z**2 * 7, rel=1e-5)
 
@@ -73,7 +70,7 @@ def test_a_bound_that_was_cut_off_does_not_count() -> None:
     values = [1.0] * 19 + [0.0]
     cut = mean(values, names(20), level=0.95, bounds=SHARE)
     assert cut.high == 1.0
-    assert standard_error(cut) == pytest.approx(standard_error(mean(values, names(20), level=0.95)))
+    assert cut.detectable == mean(values, names(20), level=0.95).detectable
 
 
 def test_no_interval_no_power() -> None:
@@ -82,7 +79,7 @@ def test_no_interval_no_power() -> None:
         mean([1.0], ["q"], level=0.95),
         mean([1.0, 1.0], names(2), level=0.95),
     ):
-        assert detectable_effect(estimate) is None
+        assert estimate.detectable is None
         assert questions_for(estimate, 1.0) is None
 
 

@@ -25,7 +25,11 @@ NONE = Tally(wins=0, losses=0, ties=0, unscored=0)
 def estimate(
     value: float | None, low: float | None, high: float | None, n: int = 128, unscored: int = 0
 ) -> Estimate:
-    return Estimate(value=value, low=low, high=high, n_scored=n, n_unscored=unscored)
+    """The interval is that of a normal standard error; (1.960 + 0.842) of it can be detected."""
+    detectable = None if low is None or high is None else (high - low) / 2 * 2.801585 / 1.959964
+    return Estimate(
+        value=value, low=low, high=high, n_scored=n, n_unscored=unscored, detectable=detectable
+    )
 
 
 def pair(difference: Estimate) -> ArmPair:
@@ -59,7 +63,7 @@ def benchmark(
         exact_match=pair(exact) if exact else None,
         pairwise=PairwiseResult(
             judge="judge-1", protocol="p", opponent=opponent, orders=orders, win_rate=win_rate,
-            questions=NONE, pairs=pairs or NONE, n_judgments=0, n_unparsed=0,
+            questions=NONE, pairs=pairs or NONE, n_judgments=256, n_unparsed=0,
             order_agreement=estimate(agreement, None, None),
             first_preferred=estimate(0.5, 0.4, 0.6),
         )
@@ -170,27 +174,28 @@ def test_the_whole_interval_must_lie_beyond_the_smallest_effect(
 
 
 def test_how_many_questions_it_would_take() -> None:
-    # The half-width must shrink from 0.2 to 0.1: four times the 128 questions, 512.
+    # What can be detected must shrink from 0.2 · 2.8016/1.9600 to 0.1: 8.17 times 128 questions.
     found = exact(0.1, -0.1, 0.3)
     assert found.sentence == (
         "Inconclusive, for this adapter: exact match changed by +10.0 points "
         "(95 % interval −10.0 to +30.0) on 128 questions, and the interval does not rule out "
         "that there is no effect."
     )
-    assert "At the observed effect, about 520 questions would be needed (128 were scored)." in (
-        found.reasons
-    )
-    # Beyond 5 points: from 0.2 to 0.05, sixteen times.
+    assert (
+        "At the observed effect, about 1,100 questions would settle it in four cases of five "
+        "(128 were scored)."
+    ) in found.reasons
+    # Beyond 5 points: half the distance, four times as many.
     more = exact(0.1, -0.1, 0.3, smallest_effect=0.05)
-    assert any("about 2,100 questions" in r for r in more.reasons)
+    assert any("about 4,200 questions" in r for r in more.reasons)
     fewer = exact(-0.1, -0.3, 0.1)
-    assert any("about 520 questions" in r for r in fewer.reasons)
+    assert any("about 1,100 questions" in r for r in fewer.reasons)
     won = decide(
         VerdictRule(metric="win_rate"),
         None,
         {"heldout": benchmark(win_rate=estimate(0.6, 0.4, 0.8))},
     )
-    assert any("about 520 questions" in r for r in won.reasons)
+    assert any("about 1,100 questions" in r for r in won.reasons)
 
 
 def test_an_effect_close_to_none_is_not_given_a_number() -> None:

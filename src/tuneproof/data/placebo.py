@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tuneproof.errors import DataError
 from tuneproof.recipe import rng
+from tuneproof.records import Split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from tuneproof.records import Example
 
 
-def shuffle_responses(examples: Sequence[Example], *, seed: int) -> list[Example]:
+def shuffle_responses(
+    examples: Sequence[Example], *, seed: int, split: Split = Split.TRAIN
+) -> list[Example]:
     """The same rows in the same order, each with another row's response.
 
     Instruction, context, category and id stay; ``checkable`` becomes False, since the response is
@@ -26,20 +29,21 @@ def shuffle_responses(examples: Sequence[Example], *, seed: int) -> list[Example
     those of the data.
 
     Args:
-        examples: the rows that are trained on.
+        examples: the rows of one split.
         seed: the recipe's; the draw is ``rng(seed, "placebo")``.
+        split: which one, for an error to name.
 
     Raises:
         DataError: see ``derangement``.
     """
-    order = derangement([e.response for e in examples], seed=seed)
+    order = derangement([e.response for e in examples], seed=seed, split=split)
     return [
         e.model_copy(update={"response": examples[source].response, "checkable": False})
         for e, source in zip(examples, order, strict=True)
     ]
 
 
-def derangement(texts: Sequence[str], *, seed: int) -> list[int]:
+def derangement(texts: Sequence[str], *, seed: int, split: Split = Split.TRAIN) -> list[int]:
     """A permutation that gives no place its own text back, equal texts counted as its own.
 
     Texts are put in a drawn order in which equal ones stand together, and each place takes the text
@@ -62,7 +66,7 @@ def derangement(texts: Sequence[str], *, seed: int) -> list[int]:
     if len(texts) < 2 or 2 * longest > len(texts):
         raise DataError(
             "gives no placebo",
-            place="the training rows",
+            place=f"the rows of the {split} split",
             value=f"{longest} of {len(texts)} responses are one and the same"
             if len(texts) > 1
             else f"{len(texts)} rows",

@@ -19,7 +19,15 @@ from tuneproof.judge.choice import Chosen, choose
 from tuneproof.judge.matches import build_matches, build_pairs
 from tuneproof.judge.ratings import answers_to_rate
 from tuneproof.recipe_file import load_recipe
-from tuneproof.records import Answer, Arm, Judgment, Preference, Prompt, Rating
+from tuneproof.records import (
+    Answer,
+    Arm,
+    Judgment,
+    Preference,
+    Prompt,
+    Rating,
+    first_samples,
+)
 from tuneproof.stats.leaderboards import answered_pairs
 from tuneproof.workspace import read_records, write_atomic
 
@@ -42,7 +50,7 @@ class Exported:
 
 @dataclass(frozen=True, kw_only=True)
 class _Read:
-    """What a run holds of one benchmark."""
+    """What a run holds of one benchmark. The placebo is a control of this run and in no file."""
 
     recipe: Recipe
     prompts: list[Prompt]
@@ -97,9 +105,17 @@ def export_run(run: RunDir, out: Path) -> Exported:
     whole = _Read(
         recipe=recipe,
         prompts=read_records(folders[0] / "prompts.jsonl", Prompt),
-        answers=read_records(folders[0] / "answers.jsonl", Answer),
+        answers=[
+            a
+            for a in first_samples(read_records(folders[0] / "answers.jsonl", Answer))
+            if a.arm is not Arm.PLACEBO
+        ],
         judgments=read_records(folders[1] / "judgments.jsonl", Judgment),
-        preferences=read_records(folders[1] / "preferences.jsonl", Preference),
+        preferences=[
+            p
+            for p in read_records(folders[1] / "preferences.jsonl", Preference)
+            if p.opponent is not Arm.PLACEBO
+        ],
         ratings=read_records(folders[1] / "ratings.jsonl", Rating),
         generated_at=_time(generated),
         judged_at=_time(judged),

@@ -32,13 +32,15 @@ if TYPE_CHECKING:
 class Interview:
     """One respondent, how it is asked, and what: the questions' prompts, all turns, in order.
 
-    ``weights`` identifies the weights that answer.
+    ``weights`` identifies the weights that answer. ``sample`` 2 asks for second answers, drawn
+    independently of the first.
     """
 
     who: Respondent
     asking: Asking
     prompts: tuple[Prompt, ...]
     weights: str
+    sample: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ def answer_all(
                     weights=interview.weights,
                     stops=interview.asking.stops,
                     seed=seed,
+                    sample=interview.sample,
                 ):
                     known = sum(key in journal for key in batch.keys)
                     if known < len(batch.keys):
@@ -143,6 +146,7 @@ def _unasked(interview: Interview, prompt: Prompt, cause: Answer) -> Answer:
         turn=prompt.turn,
         arm=interview.who.arm,
         adapter=interview.who.adapter,
+        sample=interview.sample,
         text="",
         stop=Stop.ERROR,
         n_prompt_tokens=0,

@@ -38,6 +38,7 @@ class Respondent:
 
 BASE = Respondent(Arm.BASE)
 FAIR_BASE = Respondent(Arm.FAIR_BASE)
+PLACEBO = Respondent(Arm.PLACEBO)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,10 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Prompts answered together. ``keys`` name the answers; ``seed`` the sampling."""
+    """Prompts answered together, for the first or second time (``sample``).
+
+    ``keys`` name the answers; ``seed`` the sampling.
+    """
 
     who: Respondent
     asks: tuple[Ask, ...]
@@ -58,6 +62,7 @@ class Batch:
     seed: int
     settings: Generate
     stops: Stops
+    sample: int = 1
 
 
 def chunk_by_tokens(
@@ -97,6 +102,7 @@ def plan_batches(
     weights: str,
     stops: Stops,
     seed: int,
+    sample: int = 1,
 ) -> list[Batch]:
     """Batches of prompts of like length, longest first, each benchmark by itself.
 
@@ -108,6 +114,7 @@ def plan_batches(
         asks: of one respondent, at most one for each question and turn.
         weights: what identifies the weights that answer.
         stops: what ends an answer.
+        sample: 2 for answers that are drawn a second time, independently of the first.
     """
     groups: dict[tuple[str, str], list[Ask]] = {}
     for ask in sorted(
@@ -129,6 +136,8 @@ def plan_batches(
                     "settings": settings.model_dump(mode="json"),
                     "stops": [stops.strings, stops.token_ids],
                     "seed": seed,
+                    # A first sample has the keys of before there were second ones.
+                    **({"sample": sample} if sample > 1 else {}),
                 }
             )
             batches.append(
@@ -143,6 +152,7 @@ def plan_batches(
                     seed=int(whole[:16], 16) >> 1,
                     settings=settings,
                     stops=stops,
+                    sample=sample,
                 )
             )
     return batches

@@ -1,8 +1,8 @@
 """The generate stage: held-out loss and answers of all arms, written as they come.
 
-Files out: ``prompts.jsonl``, ``answers.jsonl``, ``heldout_loss.jsonl``, and two journals. Those are
-keyed by everything that a result depends on, so a killed run goes on with the next batch, and a
-changed recipe never finds another recipe's answers.
+Files out: ``prompts.jsonl``, ``answers.jsonl`` (second samples after all others),
+``heldout_loss.jsonl``, and two journals. Those are keyed by everything that a result depends on, so
+a killed run goes on with the next batch, and a changed recipe never finds another recipe's answers.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from tuneproof.generate.answers import Interview, answer_all
 from tuneproof.generate.asking import TemplateAsking, fair_asking
 from tuneproof.generate.baseline import baseline_answers
 from tuneproof.generate.losses import measure_losses
-from tuneproof.generate.plan import BASE, FAIR_BASE, Respondent
+from tuneproof.generate.plan import BASE, FAIR_BASE, PLACEBO, Respondent
 from tuneproof.generate.prompts import benchmark_prompts, heldout_prompts
+from tuneproof.generate.samples import second_prompts
 from tuneproof.progress import hush_transformers
 from tuneproof.recipe import Heldout
-from tuneproof.records import Arm, Example, PreparedRow, Prompt, Split, Stop
+from tuneproof.records import Arm, Example, PreparedRow, Prompt, Split, Stop, first_samples
 from tuneproof.train.memory import return_freed_memory
 from tuneproof.workspace import read_records, write_records
 
@@ -58,17 +59,21 @@ def generate_answers(
     prepare_dir: Path,
     base_weights: str,
     adapters: Sequence[Adapter],
+    placebo: Adapter | None,
     out: Path,
     reporter: Reporter,
 ) -> Generated:
-    """Ask every arm its questions, and measure base and tuned on the references.
+    """Ask every arm its questions, and measure base, tuned and placebo on the references.
 
-    Base and each adapter answer all questions; fair-base those of the benchmarks that name it as
-    an opponent. The answers of an opponent ``baseline`` are read from the benchmark's file.
+    Base, each adapter and the placebo answer all questions; fair-base those of the benchmarks that
+    name it as an opponent. The answers of an opponent ``baseline`` are read from the benchmark's
+    file. Where the judge is to compare the tuned model with itself, the first adapter answers some
+    questions twice.
 
     Args:
         base_weights: what identifies the base model's weights; part of its answers' keys.
         adapters: the trained adapters, in the order of their numbers.
+        placebo: the placebo adapter, where one was trained.
 
     Raises:
         ModelError: the model, its tokenizer or an adapter cannot be loaded.
@@ -84,17 +89,23 @@ def generate_answers(
     template = parse_template(recipe.data.template)
     examples = heldout_examples(recipe, prepare_dir)
     prompts = all_prompts(recipe, tokenizer, template, examples)
-    model = load_adapters(load_model(recipe.model, reporter), [a.folder for a in adapters])
+    model = load_adapters(
+        load_model(recipe.model, reporter),
+        [a.folder for a in adapters],
+        placebo=placebo.folder if placebo is not None else None,
+    )
     backend = TransformersBackend(model, tokenizer)
     write_records(out / "prompts.jsonl", prompts)
 
-    tuned = {Respondent(Arm.TUNED, n): a.weights for n, a in enumerate(adapters, start=1)}
+    trained = {Respondent(Arm.TUNED, n): a.weights for n, a in enumerate(adapters, start=1)}
+    if placebo is not None:
+        trained[PLACEBO] = placebo.weights
     losses = measure_losses(
         backend,
         tokenizer,
         template,
         examples,
-        weights={BASE: base_weights, **tuned},
+        weights={BASE: base_weights, **trained},
         journal_file=out / "losses.journal.jsonl",
         reporter=reporter,
     )
@@ -104,6 +115,7 @@ def generate_answers(
     ours, fair = TemplateAsking(tokenizer, template), fair_asking(tokenizer, template)
     faced = {e.benchmark for e in recipe.evaluate if FAIR_BASE.arm in e.against}
     to_fair = tuple(p for p in prompts if p.benchmark in faced)
+    again = second_prompts(recipe, prompts)
     interviews = [
         Interview(who=BASE, asking=ours, prompts=tuple(prompts), weights=base_weights),
         *(
@@ -113,9 +125,19 @@ def generate_answers(
         ),
         *(
             Interview(who=who, asking=ours, prompts=tuple(prompts), weights=weights)
-            for who, weights in tuned.items()
+            for who, weights in trained.items()
         ),
     ]
+    if again:
+        interviews.append(
+            Interview(
+                who=Respondent(Arm.TUNED),
+                asking=ours,
+                prompts=tuple(again),
+                weights=adapters[0].weights,
+                sample=2,
+            )
+        )
     answers = answer_all(
         backend,
         interviews,
@@ -132,7 +154,9 @@ def generate_answers(
             [p for p in prompts if p.benchmark == e.benchmark], assets=recipe.assets
         )
     ]
-    write_records(out / "answers.jsonl", [*answers.rows, *stored])
+    firsts = first_samples(answers.rows)
+    seconds = answers.rows[len(firsts) :]
+    write_records(out / "answers.jsonl", [*firsts, *stored, *seconds])
     return Generated(
         outputs=[out / f"{n}.jsonl" for n in ("prompts", "answers", "heldout_loss")],
         resumed=losses.resumed + answers.resumed,
@@ -140,8 +164,9 @@ def generate_answers(
             "questions": len({p.question_id for p in prompts}),
             "adapters": len(adapters),
             "fair-base asked with": fair.name if to_fair else None,
-            "answers": len(answers.rows),
+            "answers": len(firsts),
             "stored answers": len(stored),
+            **({"second answers": len(seconds)} if seconds else {}),
             "answer_tokens": sum(a.n_tokens for a in answers.rows),
             "errors": sum(a.stop is Stop.ERROR for a in answers.rows),
             "rows beyond the context": losses.too_long,

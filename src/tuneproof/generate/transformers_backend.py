@@ -14,6 +14,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from tuneproof.data.sections import first_marker
 from tuneproof.errors import ModelError
+from tuneproof.generate.plan import PLACEBO, Respondent
 from tuneproof.records import Answer, Arm, Stop
 
 if TYPE_CHECKING:
@@ -23,11 +24,18 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from tuneproof.generate.plan import Ask, Batch, Respondent
+    from tuneproof.generate.plan import Ask, Batch
 
 
-def load_adapters(model: PreTrainedModel, folders: Sequence[Path]) -> PeftModel:
+def load_adapters(
+    model: PreTrainedModel, folders: Sequence[Path], *, placebo: Path | None = None
+) -> PeftModel:
     """The base model with its trained adapters, for inference; the first is called ``default``.
+
+    Args:
+        model: the base model.
+        folders: the tuned model's adapters, in the order of their numbers.
+        placebo: the placebo's, if there is one.
 
     Raises:
         ModelError: there is none.
@@ -37,14 +45,19 @@ def load_adapters(model: PreTrainedModel, folders: Sequence[Path]) -> PeftModel:
     if not folders:
         raise ModelError("there is no trained adapter", place="train")
     tuned = load_adapter(model, folders[0])
-    for number, folder in enumerate(folders[1:], start=2):
-        tuned.load_adapter(str(folder), adapter_name=_adapter_name(number))
+    others = {Respondent(Arm.TUNED, n): f for n, f in enumerate(folders[1:], start=2)}
+    if placebo is not None:
+        others[PLACEBO] = placebo
+    for who, folder in others.items():
+        tuned.load_adapter(str(folder), adapter_name=_adapter_name(who))
     tuned.eval()
     return tuned
 
 
-def _adapter_name(number: int) -> str:
-    return "default" if number == 1 else f"adapter-{number}"
+def _adapter_name(who: Respondent) -> str:
+    if who == PLACEBO:
+        return "placebo"
+    return "default" if who.adapter == 1 else f"adapter-{who.adapter}"
 
 
 class TransformersBackend:
@@ -66,11 +79,11 @@ class TransformersBackend:
     @contextlib.contextmanager
     def weights_of(self, who: Respondent) -> Iterator[None]:
         """The weights of a respondent, for the length of the block."""
-        if who.arm is not Arm.TUNED:
+        if who.arm not in (Arm.TUNED, Arm.PLACEBO):
             with self._model.disable_adapter():
                 yield
             return
-        self._model.set_adapter(_adapter_name(who.adapter))
+        self._model.set_adapter(_adapter_name(who))
         yield
 
     @torch.inference_mode()
@@ -190,6 +203,7 @@ def _answer(
         turn=ask.prompt.turn,
         arm=batch.who.arm,
         adapter=batch.who.adapter,
+        sample=batch.sample,
         text=text,
         stop=stop,
         n_prompt_tokens=len(ask.token_ids),

@@ -14,7 +14,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Final, Literal
 
 from tuneproof.judge.controls import OPPONENT, ControlKind
-from tuneproof.records import Arm, Estimate
+from tuneproof.records import Arm, ControlAccuracy, Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,22 +77,6 @@ def control_result(control: Control, preferred: Mapping[Arm, float | None]) -> C
 
 
 @dataclass(frozen=True, kw_only=True)
-class KindAccuracy:
-    """The judge's accuracy on controls, as a share with Wilson's interval.
-
-    Whatever is not right is wrong: a tie, two orders that contradict each other, a reply that could
-    not be read. These are counted apart; the rest named the wrong answer.
-    """
-
-    accuracy: Estimate
-    n_controls: int
-    n_right: int
-    n_unparsed: int
-    n_contradictions: int
-    n_ties: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Gate:
     """Whether the judge may decide, and the sentence that says why or why not."""
 
@@ -104,8 +88,8 @@ class Gate:
 class JudgeAccuracy:
     """On all controls, and on those of each kind that there are."""
 
-    overall: KindAccuracy
-    by_kind: dict[ControlKind, KindAccuracy]
+    overall: ControlAccuracy
+    by_kind: dict[ControlKind, ControlAccuracy]
 
     def gate(self, minimum: float = MIN_ACCURACY) -> Gate:
         """Refuse the judge where the overall lower bound is under ``minimum``.
@@ -147,7 +131,7 @@ def judge_accuracy(results: Sequence[ControlResult], *, level: float = 0.95) -> 
     )
 
 
-def _accuracy(results: Sequence[ControlResult], level: float) -> KindAccuracy:
+def _accuracy(results: Sequence[ControlResult], level: float) -> ControlAccuracy:
     counts: Counter[str] = Counter()
     for r in results:
         if r.unparsed:
@@ -159,7 +143,7 @@ def _accuracy(results: Sequence[ControlResult], level: float) -> KindAccuracy:
         counts["right"] += r.is_right
     n, right = len(results), counts["right"]
     low, high = wilson(right, n, level=level) if n else (None, None)
-    return KindAccuracy(
+    return ControlAccuracy(
         accuracy=Estimate(
             value=right / n if n else None,
             low=low,
@@ -199,7 +183,7 @@ _NAMES: Final = {
 }
 
 
-def _details(overall: KindAccuracy, by_kind: Mapping[ControlKind, KindAccuracy]) -> list[str]:
+def _details(overall: ControlAccuracy, by_kind: Mapping[ControlKind, ControlAccuracy]) -> list[str]:
     """What went wrong, in clauses."""
     parts = []
     worst = min(by_kind, key=lambda k: by_kind[k].n_right / by_kind[k].n_controls)

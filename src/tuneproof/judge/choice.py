@@ -22,6 +22,7 @@ from tuneproof.judge.alpaca_eval import AlpacaEvalPairwise
 from tuneproof.judge.mt_bench import MtBenchPairwise, MtBenchSingle, MtBenchTexts
 from tuneproof.judge.own import OwnPairwise
 from tuneproof.judge.ratings import OwnRating
+from tuneproof.judge.reference import ReferencePairwise
 from tuneproof.recipe import AlpacaEval, MtBench
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ def choose(evaluation: Evaluation, judge: Judge, *, assets: str | None = None) -
     Raises:
         AssetError: a file is here and is not what it should be.
     """
+    if judge.kind == "reference":
+        # Its references come with the prompts.
+        return Chosen(pairwise=ReferencePairwise(references={}))
     needed = needed_files(evaluation)
     found = {file.name: find_file(file, assets) for file in needed}
     missing = tuple(name for name, path in found.items() if path is None)

@@ -131,6 +131,8 @@ def check(judge: recipe.Judge) -> None:
         ModelError: there is no such local model.
         RecipeError: the journal to replay does not exist, or a budget has no prices to go by.
     """
+    if judge.kind == "reference":
+        return
     if judge.budget_usd is not None:
         price, why_not = price_of(judge)
         if price is None:

@@ -16,21 +16,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from tuneproof.data.sections import first_marker
-from tuneproof.records import Arm, Exchange, Match
+from tuneproof.records import Arm, Condition, Exchange, Match
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-class Cut(StrEnum):
-    """What is cut: at the first marker; or there, and then to equal length."""
-
-    STOPPED = "stopped"
-    EQUAL_LENGTH = "equal-length"
 
 
 def cut_at_stop(text: str, markers: Sequence[str]) -> str:
@@ -83,7 +75,7 @@ class CutMatches:
     match that shows it.
     """
 
-    cut: Cut
+    cut: Condition
     changed: tuple[Match, ...]
     alike: tuple[Match, ...]
     unchanged: tuple[Match, ...]
@@ -100,7 +92,7 @@ class CutMatches:
         return len(self.changed)
 
 
-def cut_matches(matches: Sequence[Match], cut: Cut, *, markers: Sequence[str]) -> CutMatches:
+def cut_matches(matches: Sequence[Match], cut: Condition, *, markers: Sequence[str]) -> CutMatches:
     """Cut every answer that the matches show, those of earlier turns included.
 
     Both orders of a pair hold the same texts, so they change together. A later turn's answer was
@@ -143,9 +135,9 @@ def cut_matches(matches: Sequence[Match], cut: Cut, *, markers: Sequence[str]) -
     )
 
 
-def _cut_pair(a: str, b: str, cut: Cut, markers: Sequence[str]) -> tuple[str, str]:
+def _cut_pair(a: str, b: str, cut: Condition, markers: Sequence[str]) -> tuple[str, str]:
     a, b = cut_at_stop(a, markers), cut_at_stop(b, markers)
-    return cut_to_equal_length(a, b) if cut is Cut.EQUAL_LENGTH else (a, b)
+    return cut_to_equal_length(a, b) if cut is Condition.EQUAL_LENGTH else (a, b)
 
 
 def _with_answers(match: Match, turns: Sequence[tuple[str, str]]) -> Match:

@@ -54,6 +54,9 @@ class Journals:
         """What is known under a key."""
         return self.judgments.get(key) or self.ratings.get(key)
 
+    def __len__(self) -> int:
+        return len(self.judgments) + len(self.ratings)
+
     def append(self, row: Judgment | Rating) -> None:
         """Keep a row; it is on disk when this returns."""
         if isinstance(row, Judgment):

@@ -158,7 +158,7 @@ def spent_usd(
     usd, n = 0.0, 0
     for row in rows:
         price = batched if row.key in in_batches else single
-        if row.judge != judge.model or price is None:
+        if row.judge != judge.name or price is None:
             continue
         n += 1
         usd += (row.prompt_tokens or 0) * price.input / 1e6

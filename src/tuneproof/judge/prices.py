@@ -79,7 +79,7 @@ def _list_price(judge: Judge) -> tuple[Price | None, str | None]:
             source="the recipe",
         ), None
     if judge.kind != "openai":
-        free = "replies from a journal" if judge.kind == "replay" else "a model on this machine"
+        free = "replies from a journal" if judge.kind == "replay" else "judged on this machine"
         return Price(model=judge.model, input=0.0, output=0.0, dated=None, source=free), None
     remedy = "set judge.prices={input: …, output: …}, in USD for a million tokens"
     host = urllib.parse.urlsplit(judge.base_url or "https://api.openai.com").hostname

@@ -45,6 +45,13 @@ def normalise(text: str) -> str:
             return bare or whole
 
 
+def nearness(text: str, reference: str) -> float:
+    """chrF of a text and its reference, in [0, 1]."""
+    from sacrebleu import sentence_chrf
+
+    return min(1.0, max(0.0, float(sentence_chrf(text, [reference]).score) / 100))
+
+
 def similarity(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Similarity]:
     """Compare every answer with its question's reference response.
 
@@ -57,8 +64,6 @@ def similarity(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Sim
         arms, tuned last. An answer that failed (``stop`` error) has no row: it is unscored, not
         wrong.
     """
-    from sacrebleu import sentence_chrf
-
     by_prompt: dict[tuple[str, int], list[Answer]] = {}
     for answer in answers:
         if answer.stop is not Stop.ERROR:
@@ -71,7 +76,6 @@ def similarity(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Sim
         said = by_prompt.get((prompt.question_id, prompt.turn), [])
         for answer in sorted(said, key=lambda a: (arms.index(a.arm), a.adapter)):
             empty = not answer.text.strip()
-            score = sentence_chrf(answer.text, [prompt.reference]).score / 100
             exact = None
             if prompt.checkable:
                 exact = not empty and normalise(answer.text) == normalise(prompt.reference)
@@ -81,7 +85,7 @@ def similarity(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Sim
                     arm=answer.arm,
                     adapter=answer.adapter,
                     category=prompt.category,
-                    chrf=min(1.0, max(0.0, score)),
+                    chrf=nearness(answer.text, prompt.reference),
                     exact=exact,
                 )
             )

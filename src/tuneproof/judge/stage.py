@@ -1,38 +1,53 @@
 """The judge stage's shell: reads prompts and answers, asks the judge, writes what came of it.
 
-Files in: ``prompts.jsonl`` and ``answers.jsonl`` of the generate stage. Files out:
-``similarity.jsonl``, ``judgments.jsonl`` (in the order of the matches), ``preferences.jsonl`` (in
-the order of the pairs), ``ratings.jsonl`` (in the order of the answers), and two journals of all
-replies, which ``asking`` keeps. Matches whose requests are the same (two adapters may give the same
-answer) share one reply. What the numbers mean is left to ``tuneproof.stats``.
+Files in: ``prompts.jsonl`` and ``answers.jsonl`` of the generate stage, ``examples.jsonl`` of the
+prepare stage (right answers for the control pairs). Files out: ``similarity.jsonl``,
+``judgments.jsonl`` (in the order of the matches), ``preferences.jsonl`` (in the order of the
+pairs), ``ratings.jsonl`` (in the order of the answers); of the judge itself ``controls.jsonl``,
+``checks.jsonl``, ``repeats.jsonl`` and ``self_preferences.jsonl``; of the answers cut
+``cut_judgments.jsonl`` and ``cut_preferences.jsonl``; the registrations, first of all; and two
+journals of all replies, which ``asking`` keeps. Matches whose requests are the same (two adapters
+may give the same answer) share one reply. What the numbers mean is left to ``tuneproof.stats``.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
-from tuneproof.data.questions import KNOWN_WRONG_REFERENCES, mt_bench_number
-from tuneproof.judge.alpaca_eval import WEIGHTED
-from tuneproof.judge.asking import Journals, Request, ask_all
-from tuneproof.judge.choice import choose
-from tuneproof.judge.clients import RATINGS_JOURNAL, Reply, endpoint
-from tuneproof.judge.matches import Pair, build_matches, build_pairs, preferences
-from tuneproof.judge.protocol import JudgeProtocol, Unparsed, request_key
-from tuneproof.judge.ratings import Rated, RatingProtocol, answers_to_rate, rating_key
+from tuneproof.data.sections import section_starts
+from tuneproof.data.templates import parse_template
+from tuneproof.judge.asking import Asked, Journals, ask_all
+from tuneproof.judge.checks import (
+    UNTESTED,
+    ControlRound,
+    SelfRound,
+    control_check,
+    control_round,
+    known_to_be_right,
+    repeated,
+    repeated_replies,
+    self_preferences,
+    self_round,
+)
+from tuneproof.judge.clients import RATINGS_JOURNAL
+from tuneproof.judge.games import judgments, requests
+from tuneproof.judge.registering import append_registration
+from tuneproof.judge.rejudging import cut_preferences
+from tuneproof.judge.rounds import Round, make_round
 from tuneproof.judge.similarity import similarity
-from tuneproof.recipe import MtBench
 from tuneproof.records import (
     Answer,
-    Arm,
+    JudgeCheck,
     Judgment,
-    Match,
-    Preference,
+    PreparedRow,
     Prompt,
     Rating,
-    preferred,
+    Record,
+    Stop,
+    first_samples,
 )
 from tuneproof.workspace import Journal, read_records, write_records
 
@@ -41,27 +56,48 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tuneproof.progress import Reporter
-    from tuneproof.recipe import Evaluation, Judge, Recipe
+    from tuneproof.recipe import Judge, Recipe
+    from tuneproof.records import ControlOutcome
+
+OUTPUTS: Final = (
+    "similarity",
+    "judgments",
+    "preferences",
+    "ratings",
+    "controls",
+    "checks",
+    "repeats",
+    "self_preferences",
+    "cut_judgments",
+    "cut_preferences",
+)
+"""The JSONL files that the stage writes; those of what was not asked for are empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeFacts:
     """Counts of one judge stage; nothing that was lost is missing from them.
 
-    ``n_matches`` + ``n_ratings`` = ``n_requests`` + ``n_from_journal`` + ``n_shared`` +
-    ``n_not_asked``: shared are those with the same request as another; the last needed no judge.
+    ``n_matches`` + ``n_ratings`` + ``n_rejudged`` + ``n_checks`` = ``n_requests`` +
+    ``n_from_journal`` + ``n_shared`` + ``n_not_asked``: ``n_rejudged`` are games of answers that a
+    cut changed, ``n_checks`` games of control pairs, of one model against itself, and requests sent
+    a second time; shared are those with the same request as another; the last needed no judge.
     ``n_failed`` of the requests got no reply, by reason in ``failures``; for a replay, a request is
-    a look-up in the recorded journal. ``n_unparsed`` counts matches and ratings whose reply could
-    not be read, by reason in ``unparsed``; ``skipped`` counts pairs and answers that were not
-    judged, by reason; ``n_excluded`` those left out because the recipe says so. The tokens are
-    those of all replies, journaled ones included and each once, as far as the endpoint told them.
-    ``resent`` counts what was sent again, by the reason why; ``usd`` is what all replies cost that
-    are in the journals, and ``unsure_usd`` at most what tries cost whose price was not told.
+    a look-up in the recorded journal. ``n_unparsed`` counts replies of any kind that could not be
+    read, by reason in ``unparsed``; ``skipped`` counts pairs and answers that were not judged, by
+    reason; ``n_excluded`` those left out because the recipe says so. The tokens are those of all
+    replies, journaled ones included and each once, as far as the endpoint told them.
+    ``registration`` is the digest of what was fixed before judging. ``resent`` counts what was sent
+    again, by the reason why; ``usd`` is what all replies cost that are in the journals, and
+    ``unsure_usd`` at most what tries cost whose price was not told.
     """
 
     n_similarities: int
+    registration: str
     n_matches: int = 0
     n_ratings: int = 0
+    n_rejudged: int = 0
+    n_checks: int = 0
     n_requests: int = 0
     n_from_journal: int = 0
     n_shared: int = 0
@@ -72,6 +108,7 @@ class JudgeFacts:
     unparsed: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
     prompt_tokens: int = 0
     completion_tokens: int = 0
     resent: dict[str, int] = field(default_factory=dict)
@@ -80,12 +117,14 @@ class JudgeFacts:
 
 
 def judge_answers(
-    recipe: Recipe, *, generate_dir: Path, out: Path, reporter: Reporter
+    recipe: Recipe, *, prepare_dir: Path, generate_dir: Path, out: Path, reporter: Reporter
 ) -> JudgeFacts:
     """Compare all answers with their references and, if the recipe has a judge, with each other.
 
-    On each benchmark every adapter's answers meet those of every opponent that the recipe lists;
-    in MT-Bench's mode ``single`` all of them are rated one by one instead.
+    On each benchmark every adapter's answers meet those of every opponent that the recipe lists
+    (and of the placebo, where the verdict asks to beat it); in MT-Bench's mode ``single`` all of
+    them are rated one by one instead. The control pairs are asked first: under a protocol where the
+    judge fails them, nothing else is.
 
     Nothing is asked, and no key needed, where the journals already hold every reply.
 
@@ -95,238 +134,224 @@ def judge_answers(
         CredentialError, EndpointError, RecipeError: see ``asking.ask_all``.
     """
     prompts = read_records(generate_dir / "prompts.jsonl", Prompt)
-    answers = read_records(generate_dir / "answers.jsonl", Answer)
+    every_answer = read_records(generate_dir / "answers.jsonl", Answer)
+    answers = first_samples(every_answer)
     out.mkdir(parents=True, exist_ok=True)
-    near = similarity(prompts, answers)
-    write_records(out / "similarity.jsonl", near)
-    if recipe.judge is None:
-        for name in ("judgments", "preferences", "ratings"):
-            write_records(out / f"{name}.jsonl", [])
-        return JudgeFacts(n_similarities=len(near))
-
     judge = recipe.judge
-    rounds = [
-        _round(index, e, recipe, judge, prompts, answers, reporter)
-        for index, e in enumerate(recipe.evaluate)
+    rounds = (
+        [
+            make_round(index, e, recipe, judge, prompts, answers, reporter)
+            for index, e in enumerate(recipe.evaluate)
+        ]
+        if judge is not None
+        else []
+    )
+    rows: dict[str, Sequence[Record]] = {name: [] for name in OUTPUTS}
+    with contextlib.ExitStack() as files:
+        journals = None
+        if judge is not None:
+            journals = Journals(
+                judgments=files.enter_context(Journal(out / "journal.jsonl", Judgment)),
+                ratings=files.enter_context(Journal(out / RATINGS_JOURNAL, Rating)),
+            )
+        # What counts is fixed before anything is judged, with or without a judge.
+        registered = append_registration(
+            recipe,
+            prompts,
+            {r.benchmark: r.name for r in rounds},
+            folder=out,
+            n_replies=len(journals) if journals is not None else 0,
+        )
+        rows["similarity"] = near = similarity(prompts, answers)
+        facts = JudgeFacts(n_similarities=len(near), registration=registered.digest)
+        if judge is not None and journals is not None:
+            facts = _ask(
+                recipe,
+                judge,
+                rounds,
+                journals,
+                facts,
+                rows,
+                prompts=prompts,
+                every_answer=every_answer,
+                prepared=prepare_dir / "examples.jsonl",
+                reporter=reporter,
+            )
+    for name, found in rows.items():
+        write_records(out / f"{name}.jsonl", found)
+    return facts
+
+
+def _ask(
+    recipe: Recipe,
+    judge: Judge,
+    rounds: Sequence[Round],
+    journals: Journals,
+    facts: JudgeFacts,
+    rows: dict[str, Sequence[Record]],
+    *,
+    prompts: Sequence[Prompt],
+    every_answer: Sequence[Answer],
+    prepared: Path,
+    reporter: Reporter,
+) -> JudgeFacts:
+    """Ask the controls, then all that the judge may decide; fill ``rows``, and count."""
+    controls = _control_rounds(recipe, judge, rounds, every_answer, prepared)
+    control_games = [game for one in controls for game in one.games]
+    first = ask_all(judge, requests(control_games), journals, reporter)
+    checks, outcomes = _checks(recipe, judge, rounds, controls, first)
+    refused = {check.protocol for check in checks if check.passes is False}
+    for check in checks:
+        if check.passes is not None:
+            reporter.say(f"  {check.sentence}")
+    rounds = [r.refused() if r.protocol.name in refused and r.pairs else r for r in rounds]
+
+    games = [game for r in rounds for game in r.games]
+    ratings = [request for r in rounds for request in r.rating_requests(judge)]
+    again = repeated(games, n=judge.checks.repeats, seed=recipe.seed)
+    itself = _self_rounds(recipe, judge, rounds, prompts, every_answer)
+    markers = section_starts(parse_template(recipe.data.template))
+    cuts = [r.cut(markers) if judge.decompose else [] for r in rounds]
+    cut_games = [g for each in cuts for pair in each for gs in pair.games.values() for g in gs]
+    check_games = [*again, *(game for one in itself for game in one.games)]
+    everything = [*requests(games), *ratings, *requests([*check_games, *cut_games])]
+    second = ask_all(judge, everything, journals, reporter)
+    replies = {**first.replies, **second.replies}
+
+    said = judgments(games, replies)
+    settled = [r.settled(said) for r in rounds]
+    cut_rows, cut_said = [], []
+    for cut, whole in zip(cuts, settled, strict=True):
+        if cut:
+            kept = {(c.pair.place) for c in cut}
+            mine = [p for p in whole if (p.question_id, p.turn, p.opponent, p.adapter) in kept]
+            found, found_said = cut_preferences(cut, mine, replies)
+            cut_rows += found
+            cut_said += found_said
+    rated = [
+        row
+        for r in ratings
+        if r.key in replies and isinstance(row := r.row(replies[r.key]), Rating)
     ]
+    again_rows = repeated_replies(again, replies)
+    rows["judgments"] = said
+    rows["preferences"] = [p for each in settled for p in each]
+    rows["ratings"] = rated
+    rows["controls"] = outcomes
+    rows["checks"] = checks
+    rows["repeats"] = again_rows
+    rows["self_preferences"] = [p for one in itself for p in self_preferences(one, replies)]
+    rows["cut_preferences"] = cut_rows
+    rows["cut_judgments"] = cut_said
+
     skipped: Counter[str] = sum((r.skipped for r in rounds), Counter())
     for reason, count in skipped.items():
         reporter.say(f"  not judged: {count} ({reason})")
-    requests = [request for r in rounds for request in r.requests(judge)]
-    known = [judgment for r in rounds for judgment in r.known(judge)]
-    with (
-        Journal(out / "journal.jsonl", Judgment) as journal,
-        Journal(out / RATINGS_JOURNAL, Rating) as ratings_journal,
-    ):
-        journals = Journals(judgments=journal, ratings=ratings_journal)
-        asked = ask_all(judge, requests, journals, reporter)
-    # By what they are about: requests that are the same share a key, but each has its own row.
-    rows = [r.row(asked.replies[r.key]) for r in requests if r.key in asked.replies]
-    ratings = [row for row in rows if isinstance(row, Rating)]
-    judgments = _in_order(
-        [m for r in rounds for m in r.matches],
-        [*known, *(row for row in rows if isinstance(row, Judgment))],
-    )
-    write_records(out / "judgments.jsonl", judgments)
-    write_records(out / "ratings.jsonl", ratings)
-    write_records(out / "preferences.jsonl", [p for r in rounds for p in r.settled(judgments)])
-    reasons = [j.unparsed for j in judgments] + [r.unparsed for r in ratings]
+    other = judgments([*control_games, *check_games], replies)
+    reasons = [j.unparsed for j in (*said, *cut_said, *other)] + [r.unparsed for r in rated]
     unparsed = Counter(reason for reason in reasons if reason is not None)
     for reason, count in unparsed.items():
-        reporter.say(f"  not read: {count} of {len(rows)} replies ({reason})")
-    n_keys = len({request.key for request in requests})
-    return JudgeFacts(
-        n_similarities=len(near),
-        n_matches=sum(len(r.matches) for r in rounds),
-        n_ratings=sum(len(r.rated) for r in rounds),
-        n_requests=asked.n_requests,
-        n_from_journal=n_keys - asked.n_requests,
-        n_shared=len(requests) - n_keys,
-        n_not_asked=len(known),
+        reporter.say(f"  not read: {count} of {len(reasons)} replies ({reason})")
+    all_games = [*control_games, *games, *check_games, *cut_games]
+    asked = [*requests(control_games), *everything]
+    n_keys = len({request.key for request in asked})
+    n_requests = first.n_requests + second.n_requests
+    return replace(
+        facts,
+        n_matches=len(games),
+        n_ratings=len(ratings),
+        n_rejudged=len(cut_games),
+        n_checks=len(control_games) + len(check_games),
+        n_requests=n_requests,
+        n_from_journal=n_keys - n_requests,
+        n_shared=len(asked) - n_keys,
+        n_not_asked=sum(not game.is_asked for game in all_games),
         n_unparsed=unparsed.total(),
-        n_failed=asked.failures.total(),
+        n_failed=first.failures.total() + second.failures.total(),
         n_excluded=sum(r.n_excluded for r in rounds),
         unparsed=dict(unparsed),
-        failures=dict(asked.failures),
+        failures=dict(first.failures + second.failures),
         skipped=dict(skipped),
-        prompt_tokens=sum(r.prompt_tokens or 0 for r in asked.replies.values()),
-        completion_tokens=sum(r.completion_tokens or 0 for r in asked.replies.values()),
-        resent=dict(asked.resent),
-        usd=asked.usd,
-        unsure_usd=asked.unsure_usd,
+        refused=tuple(sorted(refused)),
+        prompt_tokens=sum(r.prompt_tokens or 0 for r in replies.values()),
+        completion_tokens=sum(r.completion_tokens or 0 for r in replies.values()),
+        resent=dict(first.resent + second.resent),
+        # The journals' replies, so the second asking's count holds the first's.
+        usd=second.usd,
+        unsure_usd=(
+            None
+            if first.unsure_usd is None or second.unsure_usd is None
+            else first.unsure_usd + second.unsure_usd
+        ),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Round:
-    """All that is judged of one benchmark: pairs in matches, or answers one by one."""
-
-    protocol: JudgeProtocol
-    pairs: list[Pair]
-    matches: list[Match]
-    skipped: Counter[str]
-    place: str
-    n_excluded: int = 0
-    rating: RatingProtocol | None = None
-    rated: list[Rated] = field(default_factory=list)
-
-    def requests(self, judge: Judge) -> list[Request]:
-        """What the judge is asked: all but what is known without it."""
-        weighted_by = f"{self.place}.protocol" if self.protocol.name == WEIGHTED else None
-        games = []
-        for match in self.matches:
-            if self.protocol.without_asking(match) is None:
-                key = request_key(match, judge, self.protocol, endpoint=endpoint(judge))
-                games.append(
-                    Request(
-                        key=key,
-                        body=partial(self.protocol.request, match, judge),
-                        row=partial(_judgment, match, self.protocol, judge, key),
-                        weighted_by=weighted_by,
-                    )
-                )
-        if self.rating is None:
-            return games
-        for rated in self.rated:
-            key = rating_key(rated, judge, self.rating, endpoint=endpoint(judge))
-            games.append(
-                Request(
-                    key=key,
-                    body=partial(self.rating.request, rated, judge),
-                    row=partial(_rating, rated, self.rating, judge, key),
-                )
-            )
-        return games
-
-    def known(self, judge: Judge) -> list[Judgment]:
-        """The judgments that need no judge."""
-        return [
-            _judgment(
-                match,
-                self.protocol,
-                judge,
-                request_key(match, judge, self.protocol, endpoint=endpoint(judge)),
-                None,
-            )
-            for match in self.matches
-            if self.protocol.without_asking(match) is not None
-        ]
-
-    def settled(self, judgments: Sequence[Judgment]) -> list[Preference]:
-        """The preferences of this benchmark's pairs, from the judgments of all benchmarks."""
-        benchmarks = {pair.prompt.benchmark for pair in self.pairs}
-        mine = [j for j in judgments if j.benchmark in benchmarks]
-        return preferences(mine, self.pairs, self.protocol)
+# --- the judge itself ------------------------------------------------------------------------
 
 
-def _round(
-    index: int,
-    evaluation: Evaluation,
+def _control_rounds(
     recipe: Recipe,
     judge: Judge,
+    rounds: Sequence[Round],
+    answers: Sequence[Answer],
+    prepared: Path,
+) -> list[ControlRound]:
+    """One for each protocol that judges pairs."""
+    if not judge.checks.controls:
+        return []
+    stored = {a.question_id: a.text for a in answers if a.stop is Stop.GIVEN}
+    rows = read_records(prepared, PreparedRow)
+    made = []
+    for name in dict.fromkeys(r.protocol.name for r in rounds if r.pairs):
+        mine = [r for r in rounds if r.pairs and r.protocol.name == name]
+        known = known_to_be_right(
+            [pair.prompt for r in mine for pair in r.pairs],
+            rows,
+            stored=stored,
+            enough=3 * judge.checks.controls,
+        )
+        one = mine[0]
+        made.append(control_round(known, one.protocol, judge, seed=recipe.seed, place=one.place))
+    return made
+
+
+def _checks(
+    recipe: Recipe,
+    judge: Judge,
+    rounds: Sequence[Round],
+    controls: Sequence[ControlRound],
+    asked: Asked,
+) -> tuple[list[JudgeCheck], list[ControlOutcome]]:
+    """One check for each protocol that judges pairs, and the outcome of every control."""
+    if not judge.checks.controls:
+        names = dict.fromkeys(r.protocol.name for r in rounds if r.pairs)
+        return [JudgeCheck(protocol=n, passes=None, sentence=UNTESTED) for n in names], []
+    checks, outcomes = [], []
+    for one in controls:
+        check, found = control_check(
+            one,
+            asked.replies,
+            minimum=judge.checks.min_accuracy,
+            level=recipe.verdict.level,
+        )
+        checks.append(check)
+        outcomes += found
+    return checks, outcomes
+
+
+def _self_rounds(
+    recipe: Recipe,
+    judge: Judge,
+    rounds: Sequence[Round],
     prompts: Sequence[Prompt],
     answers: Sequence[Answer],
-    reporter: Reporter,
-) -> _Round:
-    chosen = choose(evaluation, judge, assets=recipe.assets)
-    if chosen.notice is not None:
-        reporter.say(f"  {evaluation.benchmark}: {chosen.notice}")
-    asked = [p for p in prompts if p.benchmark == evaluation.benchmark]
-    left = [p for p in asked if not _is_excluded(p, evaluation)]
-    against = [Arm(opponent) for opponent in evaluation.against]
-    place = f"evaluate.{index}"
-    if chosen.ratings is not None:
-        arms = [*against, Arm.TUNED]
-        rated, skipped = answers_to_rate(left, answers, arms=arms)
-        return _Round(
-            protocol=chosen.pairwise,
-            pairs=[],
-            matches=[],
-            skipped=Counter(skipped),
-            place=place,
-            n_excluded=len(answers_to_rate(asked, answers, arms=arms)[0]) - len(rated),
-            rating=chosen.ratings,
-            rated=rated,
-        )
-    pairs = build_pairs(left, answers, against=against)
-    matches, skipped = build_matches(pairs, answers, chosen.pairwise, seed=recipe.seed)
-    return _Round(
-        protocol=chosen.pairwise,
-        pairs=pairs,
-        matches=matches,
-        skipped=Counter(skipped),
-        place=place,
-        n_excluded=len(build_pairs(asked, answers, against=against)) - len(pairs),
-    )
-
-
-def _is_excluded(prompt: Prompt, evaluation: Evaluation) -> bool:
-    return (
-        isinstance(evaluation, MtBench)
-        and evaluation.exclude_known_wrong
-        and mt_bench_number(prompt.question_id) in KNOWN_WRONG_REFERENCES
-    )
-
-
-def _judgment(
-    match: Match, protocol: JudgeProtocol, judge: Judge, key: str, reply: Reply | None
-) -> Judgment:
-    """The row of a reply, or of a match whose result is known without one."""
-    unparsed, p_first = None, protocol.without_asking(match)
-    if reply is not None:
-        said = protocol.read(reply)
-        if isinstance(said, Unparsed):
-            unparsed, p_first = said.reason, None
-        else:
-            p_first = said.p_first
-    return Judgment(
-        key=key,
-        question_id=match.question_id,
-        benchmark=match.benchmark,
-        turn=match.turn,
-        opponent=match.opponent,
-        adapter=match.adapter,
-        protocol=protocol.name,
-        judge=judge.model,
-        first=match.first,
-        prefers=preferred(p_first),
-        p_first=p_first,
-        unparsed=unparsed,
-        asked=reply is not None,
-        reply=reply.text if reply is not None else "",
-        finish_reason=reply.finish_reason if reply is not None else None,
-        top_logprobs=reply.top_logprobs if reply is not None else None,
-        prompt_tokens=reply.prompt_tokens if reply is not None else None,
-        completion_tokens=reply.completion_tokens if reply is not None else None,
-    )
-
-
-def _rating(rated: Rated, protocol: RatingProtocol, judge: Judge, key: str, reply: Reply) -> Rating:
-    said = protocol.read(reply)
-    return Rating(
-        key=key,
-        question_id=rated.question_id,
-        benchmark=rated.benchmark,
-        category=rated.category,
-        turn=rated.turn,
-        arm=rated.arm,
-        adapter=rated.adapter,
-        protocol=protocol.name,
-        judge=judge.model,
-        score=None if isinstance(said, Unparsed) else said,
-        unparsed=said.reason if isinstance(said, Unparsed) else None,
-        reply=reply.text,
-        finish_reason=reply.finish_reason,
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-    )
-
-
-def _in_order(matches: Sequence[Match], judgments: Sequence[Judgment]) -> list[Judgment]:
-    """The judgments in the order of the matches that they are about."""
-
-    def place(row: Match | Judgment) -> tuple[str, str, int, Arm, int, Arm]:
-        return row.benchmark, row.question_id, row.turn, row.opponent, row.adapter, row.first
-
-    order = {place(match): i for i, match in enumerate(matches)}
-    return sorted(judgments, key=lambda j: order[place(j)])
+) -> list[SelfRound]:
+    """Those of the rounds whose questions the tuned model answered twice."""
+    made = []
+    for r in rounds:
+        if r.matches:
+            mine = [p for p in prompts if p.benchmark == r.benchmark]
+            found = self_round(mine, answers, r.protocol, judge, seed=recipe.seed, place=r.place)
+            if found.games:
+                made.append(found)
+    return made

@@ -6,13 +6,16 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuneproof.data.placebo import derangement
 from tuneproof.data.prepare import check_data, prepare
 from tuneproof.errors import DataError, ModelError
-from tuneproof.plan import evaluation, findings, repeats
+from tuneproof.plan import controls, evaluation, findings, power, repeats
 from tuneproof.plan.cards import CARDS, TimePlan, Work, measured_rate, plan_time
+from tuneproof.plan.controls import PlannedControls, planned_controls
+from tuneproof.plan.cost import AnswerTokens, Cost, plan_cost
 from tuneproof.plan.findings import Finding, by_severity
 from tuneproof.plan.geometry import Geometry, find_geometry
-from tuneproof.plan.judging import AnswerTokens, Asked, Cost, asked_questions, plan_cost
+from tuneproof.plan.judging import Asked, asked_questions
 from tuneproof.plan.memory import GIB, Batch, MemoryGib, Setting, estimate_memory
 from tuneproof.plan.repeats import Corpus, RepeatCounts
 from tuneproof.plan.tokens import (
@@ -51,6 +54,8 @@ class DiskGib(Record):
 class Plan(Record):
     """What the recipe will do. All counts over one epoch but for steps, time and cost.
 
+    ``adapters`` counts all that are trained, each in ``optimizer_steps``; ``placebo_adapters`` of
+    them learn from shuffled responses.
     ``checkpoints`` counts those saved in one training; two are kept at a time. ``fits`` says of
     each card whether the estimated memory is less than what it has. ``notes`` say what was assumed
     or could not be looked at.
@@ -65,6 +70,7 @@ class Plan(Record):
     trainable_percent: float
     context: int | None
     adapters: int
+    placebo_adapters: int
     optimizer_steps: int
     warmup_steps: int
     evaluations: int
@@ -121,10 +127,20 @@ def make_plan(
             )
     steps = recipe.train.optimizer_steps(len(train.used))
     measured_at = evaluation_steps(recipe.train, len(train.used))
+    placebos = int(recipe.verdict.beat_placebo)
+    if placebos:
+        derangement([e.response for e in prepared.splits[Split.TRAIN]], seed=recipe.seed)
+    adapters = recipe.train.seeds + placebos
     asked = asked_questions(recipe, prepared.splits[Split.TEST])
+    power.check_questions(recipe, asked, prepared.splits[Split.TEST])
+    planned = planned_controls(recipe, asked, prepared.splits[Split.TEST])
     stops = findings.eos_not_supervised(train.used, recipe.train, eos=int(tokenizer.eos_token_id))
     cost, cost_notes = plan_cost(
-        recipe, asked, tokenizer, _answer_tokens(recipe, train, learns_to_stop=stops is None)
+        recipe,
+        asked,
+        tokenizer,
+        _answer_tokens(recipe, train, learns_to_stop=stops is None),
+        controls=planned,
     )
     tokens = count_tokens(train, recipe.train, seed=recipe.seed)
     validation_tokens = count_validation(validation, recipe.train)
@@ -134,15 +150,18 @@ def make_plan(
     time = plan_time(
         Work(
             parameters=geometry.total,
-            training_tokens=round(epochs * tokens.real * recipe.train.seeds),
-            evaluation_tokens=len(measured_at) * validation_tokens.real * recipe.train.seeds,
+            # A placebo's rows have the same responses, so about the same tokens.
+            training_tokens=round(epochs * tokens.real * adapters),
+            evaluation_tokens=len(measured_at) * validation_tokens.real * adapters,
         ),
         fits=fits,
         stated=tokens_per_s,
         measured=measured_rate(run_dir if run_dir is not None else Path("runs") / recipe.name),
         usd_per_gpu_hour=usd_per_gpu_hour,
     )
-    found, counts = _findings(recipe, prepared, template, tokenizer, geometry, train, asked)
+    found, counts = _findings(
+        recipe, prepared, template, tokenizer, geometry, train, asked, planned
+    )
     return Plan(
         name=recipe.name,
         model=recipe.model.id,
@@ -152,7 +171,8 @@ def make_plan(
         total_parameters=geometry.total,
         trainable_percent=round(100 * geometry.trainable / geometry.total, 4),
         context=geometry.context,
-        adapters=recipe.train.seeds,
+        adapters=adapters,
+        placebo_adapters=placebos,
         optimizer_steps=steps,
         warmup_steps=math.ceil(recipe.train.warmup_ratio * steps),
         evaluations=len(measured_at),
@@ -163,7 +183,7 @@ def make_plan(
         fits=fits,
         time=time,
         cost=cost,
-        disk_gib=_disk(recipe, geometry),
+        disk_gib=_disk(recipe, geometry, adapters=adapters),
         repeats=counts,
         findings=tuple(by_severity(found)),
         notes=(*geometry.notes, *_data_notes(recipe, asked), *cost_notes),
@@ -231,15 +251,15 @@ def _memory(
     )
 
 
-def _disk(recipe: Recipe, geometry: Geometry) -> DiskGib:
+def _disk(recipe: Recipe, geometry: Geometry, *, adapters: int) -> DiskGib:
     """Adapters are saved in float32, and a checkpoint also has AdamW's two moments.
 
     A hub's weights are taken to be of two bytes a parameter, as nearly all are published.
     """
     local = Path(recipe.model.id).is_dir()
     parts = {
-        "checkpoints": 2 * 12 * geometry.trainable * recipe.train.seeds / GIB,
-        "adapter": 4 * geometry.trainable * recipe.train.seeds / GIB,
+        "checkpoints": 2 * 12 * geometry.trainable * adapters / GIB,
+        "adapter": 4 * geometry.trainable * adapters / GIB,
         "model_cache": 0.0 if local else 2 * geometry.frozen / GIB,
     }
     rounded = {name: round(value, 3) for name, value in parts.items()}
@@ -266,6 +286,7 @@ def _findings(
     geometry: Geometry,
     train: Encoded,
     asked: list[Asked],
+    planned: list[PlannedControls],
 ) -> tuple[list[Finding], RepeatCounts]:
     section = recipe.train
     examples = prepared.splits[Split.TRAIN]
@@ -284,6 +305,7 @@ def _findings(
         findings.double_bos(train.rows, ids, bos=tokenizer.bos_token_id),
         findings.prompt_mismatch(train.rows, ids),
         evaluation.foreign_length_control(asked),
+        controls.controls_missing(recipe, planned),
         repeats.split_leak(
             alike,
             prepared.splits,
@@ -297,7 +319,8 @@ def _findings(
         repeats.duplicate_rows(alike, len(examples)),
         evaluation.weak_opponent(recipe, asked),
         evaluation.first_n_subset(asked),
-        evaluation.underpowered(recipe, asked),
+        power.underpowered(recipe, asked),
+        controls.judge_untested(recipe, asked),
         evaluation.single_order(recipe, asked),
         evaluation.single_seed(recipe),
         evaluation.judge_kinship(recipe),

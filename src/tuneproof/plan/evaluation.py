@@ -1,4 +1,7 @@
-"""Findings about judging and verdict: who judges what, how often, and what can be told from it."""
+"""Findings about judging: which questions are asked, who is the opponent, who judges, how often.
+
+Whether they are enough for the verdict is ``power``'s, and how the judge is tested ``controls``'s.
+"""
 
 from __future__ import annotations
 
@@ -7,66 +10,13 @@ from typing import TYPE_CHECKING
 
 from tuneproof import recipe as recipes
 from tuneproof.plan.findings import Finding
-from tuneproof.plan.judging import games_of
-from tuneproof.stats.power import effective_questions, minimum_detectable_effect
+from tuneproof.plan.judging import decisive, games_of, is_pairwise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tuneproof.plan.judging import Asked
     from tuneproof.recipe import Recipe
-
-
-# --- power -----------------------------------------------------------------------------------
-
-UNSTATED_EFFECT = 0.10
-"""The difference that a benchmark should be able to show where the recipe states none."""
-
-
-def underpowered(recipe: Recipe, asked: Sequence[Asked]) -> Finding | None:
-    """Judged benchmarks too small for the smallest effect that the recipe calls worth having."""
-    if recipe.judge is None:
-        return None
-    rule = recipe.verdict
-    stated = rule.smallest_effect if rule.metric == "win_rate" else 0.0
-    wanted = stated or UNSTATED_EFFECT
-    found, remedies, n_questions = [], [], 0
-
-    def points(n: float) -> float:
-        return 100 * minimum_detectable_effect(n, level=rule.level)
-
-    for a in asked:
-        effect = points(effective_questions(a.n_questions, a.n_turns))
-        if effect <= 100 * wanted:
-            continue
-        n_questions += a.n_questions
-        turns = (
-            f" × {a.n_turns} turns ({points(a.n_prompts):.1f} if the turns of a question were "
-            "independent)"
-            if a.n_turns > 1
-            else ""
-        )
-        found.append(f"{effect:.1f} points with {a.n_questions} questions of {a.name}{turns}")
-        if a.n_questions < a.available:
-            all_of_it = points(effective_questions(a.available, a.n_turns))
-            remedies.append(
-                f"--set evaluate.{a.index}.questions=null asks all {a.available:,} of {a.name} "
-                f"({all_of_it:.1f} points)"
-            )
-        else:
-            remedies.append(f"{a.name} has no more questions: rest no verdict on it alone")
-    if not found:
-        return None
-    whose = "the recipe's smallest effect" if stated else "an effect worth having, by default,"
-    return Finding(
-        id="underpowered",
-        severity="warning",
-        count=n_questions,
-        evidence="At 80 % power, a win rate shows a difference from one half of no less than "
-        f"{'; '.join(found)}. That is more than {whose} is, {100 * wanted:g} points: a real one of "
-        "that size is likely to end as inconclusive.",
-        remedy="; ".join(remedies) + ".",
-    )
 
 
 # --- questions -------------------------------------------------------------------------------
@@ -182,9 +132,7 @@ def weak_opponent(recipe: Recipe, asked: Sequence[Asked]) -> Finding | None:
     weak = [a for a in asked if a.opponents == ("base",)]
     if not weak:
         return None
-    rule = recipe.verdict
-    first = rule.benchmark or asked[0].name
-    decides = rule.metric == "win_rate" and first in {a.name for a in weak}
+    decides = recipe.verdict.metric == "win_rate" and decisive(recipe, asked) in weak
     why = (
         "asked with a template that is not its own"
         if is_instruction_tuned(recipe.model.id)
@@ -224,15 +172,15 @@ def foreign_length_control(asked: Sequence[Asked]) -> Finding | None:
 def single_order(recipe: Recipe, asked: Sequence[Asked]) -> Finding | None:
     """Pairs that a judge sees one way round."""
     judge = recipe.judge
-    if judge is None:
+    if judge is None or judge.kind == "reference":
         return None
-    once = [a for a in asked if games_of(a, judge) == 1]
+    once = [a for a in asked if is_pairwise(a) and games_of(a, judge) == 1]
     if not once:
         return None
     return Finding(
         id="single-order",
         severity="warning",
-        count=sum(a.n_prompts for a in once),
+        count=sum(a.n_judged * a.n_turns for a in once),
         evidence=f"On {' and '.join(a.name for a in once)} each pair is judged in one order. "
         "Judges favour a position: in published GPT-4 judgments a model loses nine points on the "
         "mean by being shown first.",
@@ -244,6 +192,16 @@ def single_judge(recipe: Recipe) -> Finding | None:
     """One judge, whose taste is the result."""
     if recipe.judge is None:
         return None
+    if recipe.judge.kind == "reference":
+        return Finding(
+            id="single-judge",
+            severity="note",
+            count=1,
+            evidence="An answer is judged by its nearness to the reference response alone: a good "
+            "one in other words loses.",
+            remedy="Judge the same answers by a model: --run-dir with a copy of the run, and --set "
+            "judge.kind=openai.",
+        )
     return Finding(
         id="single-judge",
         severity="note",
@@ -307,7 +265,7 @@ def families_of(model_id: str) -> frozenset[str]:
 
 def judge_kinship(recipe: Recipe) -> Finding | None:
     """A judge of the model's own family, or of the family that wrote the data."""
-    if recipe.judge is None:
+    if recipe.judge is None or recipe.judge.kind == "reference":
         return None
     judge = families_of(recipe.judge.model)
     source = (recipe.data.source.hub or recipe.data.source.path or "").casefold()

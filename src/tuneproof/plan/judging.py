@@ -1,29 +1,32 @@
-"""What is asked after training: questions, answers, judge calls, their tokens and their price.
+"""What is asked after training: questions, answers and judge calls. Counts alone.
 
-The counts are exact. Tokens are an estimate, since nobody has answered yet: ``expected`` by stated
-assumptions, ``upper`` by the limits in the recipe.
+They are exact, but for what is judged again with the answers cut: how many that will be, only the
+answers can show. What a call takes in tokens and costs is left to ``cost``, which controls can be
+built to ``controls``.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuneproof import recipe as recipes
-from tuneproof.data.encode import token_ids
-from tuneproof.data.questions import selected_questions
+from tuneproof.data.questions import (
+    KNOWN_WRONG_REFERENCES,
+    mt_bench_number,
+    selected_questions,
+)
 from tuneproof.errors import AssetError
-from tuneproof.judge.choice import protocol_of
-from tuneproof.judge.prices import Price, price_of
-from tuneproof.records import Arm, Exchange, Match, Record
+from tuneproof.judge.alpaca_eval import BINARY, WEIGHTED
+from tuneproof.judge.choice import Chosen, choose
+from tuneproof.judge.mt_bench import PAIRWISE
+from tuneproof.judge.own import OwnPairwise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transformers import PreTrainedTokenizerBase
-
     from tuneproof.data.questions import Question
+    from tuneproof.judge.protocol import JudgeProtocol
     from tuneproof.recipe import Evaluation, Judge, Opponent, Recipe
     from tuneproof.records import Example
 
@@ -35,6 +38,8 @@ class Asked:
     ``available`` counts the questions that the benchmark has, ``n_questions`` those asked.
     ``turns`` holds the texts of each question, and is None where the benchmark's file could not be
     had: ``n_questions`` is then by the benchmark's known size, and ``missing`` says why.
+    ``n_left_out`` questions are answered and not judged, since the recipe says so. ``assets`` is
+    the recipe's folder of benchmark files.
     """
 
     index: int
@@ -44,7 +49,9 @@ class Asked:
     n_turns: int
     turns: tuple[tuple[str, ...], ...] | None
     questions: tuple[Question, ...] = ()
+    n_left_out: int = 0
     missing: str | None = None
+    assets: str | None = None
 
     @property
     def name(self) -> str:
@@ -60,6 +67,19 @@ class Asked:
     def n_prompts(self) -> int:
         """Questions times turns."""
         return self.n_questions * self.n_turns
+
+    @property
+    def n_judged(self) -> int:
+        """The questions whose answers are judged."""
+        return self.n_questions - self.n_left_out
+
+    def chosen(self, judge: Judge) -> Chosen:
+        """How it is judged, by the files that are here."""
+        return choose(self.evaluation, judge, assets=self.assets)
+
+    def protocol(self, judge: Judge) -> JudgeProtocol:
+        """How its pairs are judged."""
+        return self.chosen(judge).pairwise
 
 
 _SIZES = {"alpaca_eval": (805, 1), "mt_bench": (80, 2)}
@@ -97,7 +117,12 @@ def _asked(index: int, evaluation: Evaluation, recipe: Recipe, test: Sequence[Ex
             n_questions=min(evaluation.questions or size, size),
             n_turns=n_turns,
             turns=None,
+            # Which ones a subset has is not known without the file.
+            n_left_out=len(KNOWN_WRONG_REFERENCES)
+            if _leaves_out(evaluation) and evaluation.questions in (None, size)
+            else 0,
             missing=f"{error.place} {error.problem}",
+            assets=recipe.assets,
         )
     return Asked(
         index=index,
@@ -107,6 +132,51 @@ def _asked(index: int, evaluation: Evaluation, recipe: Recipe, test: Sequence[Ex
         n_turns=n_turns,
         turns=tuple(q.turns for q in questions),
         questions=tuple(questions),
+        n_left_out=sum(mt_bench_number(q.id) in KNOWN_WRONG_REFERENCES for q in questions)
+        if _leaves_out(evaluation)
+        else 0,
+        assets=recipe.assets,
+    )
+
+
+def _leaves_out(evaluation: Evaluation) -> bool:
+    return isinstance(evaluation, recipes.MtBench) and evaluation.exclude_known_wrong
+
+
+# --- what is compared ------------------------------------------------------------------------
+
+
+def is_pairwise(asked: Asked) -> bool:
+    """Whether answers are judged in pairs, and not one by one."""
+    return not isinstance(asked.evaluation, recipes.MtBench) or asked.evaluation.mode != "single"
+
+
+def protocol_name(evaluation: Evaluation) -> str:
+    """The protocol by which the recipe wants pairs of a benchmark judged.
+
+    Where its files cannot be had when the judge is asked, it will be the project's own.
+    """
+    if isinstance(evaluation, recipes.AlpacaEval) and evaluation.protocol != "own":
+        return WEIGHTED if evaluation.protocol == "weighted" else BINARY
+    if isinstance(evaluation, recipes.MtBench) and evaluation.protocol == "official":
+        return PAIRWISE
+    return OwnPairwise.name
+
+
+def decisive(recipe: Recipe, asked: Sequence[Asked]) -> Asked | None:
+    """The benchmark that the verdict rests on; None where none has its metric."""
+    rule = recipe.verdict
+    if rule.metric != "win_rate":
+        return next((a for a in asked if a.name == "heldout"), None)
+    return next(
+        (
+            a
+            for a in asked
+            if is_pairwise(a)
+            and rule.benchmark in (None, a.name)
+            and (rule.against is None or rule.against in a.opponents)
+        ),
+        None,
     )
 
 
@@ -115,181 +185,51 @@ def _asked(index: int, evaluation: Evaluation, recipe: Recipe, test: Sequence[Ex
 
 def games_of(asked: Asked, judge: Judge) -> int:
     """How often one pair of answers is judged, by the benchmark's protocol."""
-    return protocol_of(asked.evaluation, judge).orders
+    return asked.protocol(judge).orders
 
 
 def judge_calls(asked: Asked, judge: Judge, *, seeds: int) -> int:
     """Questions × turns × games × opponents × adapters; where answers are rated one by one, those
-    of every opponent and adapter once."""
-    if isinstance(asked.evaluation, recipes.MtBench) and asked.evaluation.mode == "single":
-        return asked.n_prompts * (len(asked.opponents) + seeds)
-    return asked.n_prompts * games_of(asked, judge) * len(asked.opponents) * seeds
+    of every opponent and adapter once. A placebo is no opponent of the recipe's: see below."""
+    if judge.kind == "reference":
+        return 0
+    if not is_pairwise(asked):
+        return asked.n_judged * asked.n_turns * (len(asked.opponents) + seeds)
+    return len(asked.opponents) * _against_one(asked, judge, seeds=seeds)
+
+
+def placebo_calls(recipe: Recipe, asked: Sequence[Asked]) -> int:
+    """The matches of tuned and placebo: on the verdict's benchmark, where it is a judge's.
+
+    By any other metric the two are compared without asking anybody.
+    """
+    judge, where = recipe.judge, decisive(recipe, asked)
+    if judge is None or judge.kind == "reference" or where is None:
+        return 0
+    if not recipe.verdict.beat_placebo or recipe.verdict.metric != "win_rate":
+        return 0
+    return _against_one(where, judge, seeds=recipe.train.seeds)
+
+
+def _against_one(asked: Asked, judge: Judge, *, seeds: int) -> int:
+    return asked.n_judged * asked.n_turns * games_of(asked, judge) * seeds
+
+
+def compared_with_itself(recipe: Recipe, asked: Sequence[Asked]) -> tuple[Asked, int] | None:
+    """Where two answers of the tuned model meet each other, and on how many questions.
+
+    On the verdict's benchmark where that is judged in pairs, else on the first that is.
+    """
+    if recipe.judge is None or not recipe.judge.checks.self_comparisons:
+        return None
+    candidates = (decisive(recipe, asked), *asked)
+    where = next((a for a in candidates if a is not None and is_pairwise(a)), None)
+    if where is None:
+        return None
+    return where, min(recipe.judge.checks.self_comparisons, where.n_judged)
 
 
 def answers(asked: Asked, *, seeds: int) -> int:
     """One answer of each opponent and of each adapter to every prompt; a baseline's are there."""
     asks = [opponent for opponent in asked.opponents if opponent != "baseline"]
     return asked.n_prompts * (len(asks) + seeds)
-
-
-# --- tokens and dollars ----------------------------------------------------------------------
-
-
-class TokenBill(Record):
-    """Tokens that the judge reads and writes, and their price; None where it is not known."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    usd: float | None
-
-
-class Cost(Record):
-    """Answers to generate, judge calls by benchmark, and what the calls cost.
-
-    ``prompt_tokens``, ``completion_tokens`` and ``usd`` are those expected; ``upper`` has every
-    answer and every reply at its limit. ``how`` states the assumptions.
-    """
-
-    answers: int
-    judge_calls: dict[str, int]
-    judge_calls_total: int
-    prompt_tokens: int
-    completion_tokens: int
-    usd: float | None
-    upper: TokenBill
-    price: Price | None
-    how: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnswerTokens:
-    """How long answers are taken to be, in tokens: by arm, and at most."""
-
-    tuned: float
-    base: float
-    fair_base: float
-    limit: int
-
-    def of(self, opponent: Opponent) -> float:
-        """The opponent's."""
-        if opponent == "baseline":
-            return BASELINE_TOKENS
-        return self.base if opponent == "base" else self.fair_base
-
-
-BASELINE_TOKENS = 525.0
-"""Mean Llama-2 tokens of the stored answers to AlpacaEval's questions."""
-
-
-REPLY_TOKENS = 100
-"""What a judge is taken to write where it may: a reason of one to three sentences and a verdict."""
-
-SAMPLE = 100
-"""Questions of a benchmark whose requests are counted, evenly spread; the rest are like them."""
-
-# Mean Llama-2 tokens of the questions by turn, where their file is not here.
-_QUESTION_TOKENS = {"alpaca_eval": (41,), "mt_bench": (78, 25)}
-
-
-def plan_cost(
-    recipe: Recipe,
-    asked: Sequence[Asked],
-    tokenizer: PreTrainedTokenizerBase,
-    lengths: AnswerTokens,
-) -> tuple[Cost, list[str]]:
-    """Calls, tokens and dollars, and notes on what is not known."""
-    seeds = recipe.train.seeds
-    n_answers = sum(answers(a, seeds=seeds) for a in asked)
-    if recipe.judge is None:
-        nothing = TokenBill(prompt_tokens=0, completion_tokens=0, usd=0.0)
-        return Cost(
-            answers=n_answers,
-            judge_calls={},
-            judge_calls_total=0,
-            **nothing.model_dump(),
-            upper=nothing,
-            price=None,
-            how="the recipe has no judge",
-        ), []
-    judge = recipe.judge
-    calls = {a.name: judge_calls(a, judge, seeds=seeds) for a in asked}
-    price, why_not = price_of(judge)
-    at_most = AnswerTokens(
-        tuned=lengths.limit, base=lengths.limit, fair_base=lengths.limit, limit=lengths.limit
-    )
-    expected_read = upper_read = expected_written = upper_written = 0.0
-    for a in asked:
-        bare, most_written = _request_tokens(a, judge, tokenizer)
-        expected_read += _read_tokens(a, bare, judge, lengths, seeds=seeds)
-        upper_read += _read_tokens(a, bare, judge, at_most, seeds=seeds)
-        expected_written += calls[a.name] * min(REPLY_TOKENS, most_written)
-        upper_written += calls[a.name] * most_written
-    expected = _bill(expected_read, expected_written, price)
-    upper = _bill(upper_read, upper_written, price)
-    return Cost(
-        answers=n_answers,
-        judge_calls=calls,
-        judge_calls_total=sum(calls.values()),
-        **expected.model_dump(),
-        upper=upper,
-        price=price,
-        how=f"answers of {lengths.tuned:.0f} tokens (tuned), {lengths.base:.0f} (base) and "
-        f"{lengths.fair_base:.0f} (fair-base): a model that learned to stop answers as long as the "
-        f"training responses, another to the limit of {lengths.limit}; replies of {REPLY_TOKENS} "
-        "tokens, where the protocol allows them; by the model's tokenizer",
-    ), [] if why_not is None else [why_not]
-
-
-def _request_tokens(
-    asked: Asked, judge: Judge, tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[float], int]:
-    """For each turn the mean tokens of a request without its answers; and the reply's limit.
-
-    The requests are the protocol's own, made with empty answers.
-    """
-    protocol = protocol_of(asked.evaluation, judge)
-    questions: Sequence[tuple[str, ...]] = asked.turns or [("",) * asked.n_turns]
-    sample = questions[:: max(1, math.ceil(len(questions) / SAMPLE))]
-    means, limit = [], judge.max_tokens
-    for turn in range(1, asked.n_turns + 1):
-        requests = [protocol.request(_match(asked, said[:turn]), judge) for said in sample]
-        limit = requests[0].get("max_tokens", limit)
-        texts = [message["content"] for body in requests for message in body["messages"]]
-        total = sum(len(ids) for ids in token_ids(tokenizer, texts))
-        known = 0 if asked.turns else sum(_QUESTION_TOKENS[asked.name][:turn])
-        means.append(total / len(sample) + known)
-    return means, limit
-
-
-def _match(asked: Asked, said: Sequence[str]) -> Match:
-    """A match of that many turns whose answers are empty."""
-    return Match(
-        question_id="",
-        benchmark=asked.name,
-        turn=len(said),
-        opponent=Arm.BASE,
-        instruction=said[-1],
-        context="",
-        first=Arm.BASE,
-        answer_a="",
-        answer_b="",
-        earlier=tuple(Exchange(instruction=s, answer_a="", answer_b="") for s in said[:-1]),
-    )
-
-
-def _read_tokens(
-    asked: Asked, bare: Sequence[float], judge: Judge, lengths: AnswerTokens, *, seeds: int
-) -> float:
-    """Tokens that the judge reads: in a later turn also the answers before it."""
-    total = 0.0
-    for opponent in asked.opponents:
-        pair = lengths.tuned + lengths.of(opponent)
-        total += sum(request + turn * pair for turn, request in enumerate(bare, start=1))
-    return total * asked.n_questions * games_of(asked, judge) * seeds
-
-
-def _bill(prompt: float, completion: float, price: Price | None) -> TokenBill:
-    usd = None
-    if price is not None:
-        usd = round((prompt * price.input + completion * price.output) / 1e6, 4)
-    return TokenBill(prompt_tokens=round(prompt), completion_tokens=round(completion), usd=usd)

@@ -80,6 +80,10 @@ def _bar(value: float, most: float) -> str:
     return "█" * round(_BAR * value / most) or "▏"
 
 
+def _named(counts: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {n:,}" for name, n in counts)
+
+
 def _counted(counts: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in counts)
 
@@ -147,6 +151,8 @@ def _model(plan: Plan) -> Iterator[str]:
 
 def _steps(plan: Plan) -> Iterator[str]:
     each = f", for each of {plan.adapters} adapters" if plan.adapters > 1 else ""
+    if plan.placebo_adapters:
+        each += ", the placebo included"
     yield from _wrapped(
         "optimizer", f"{plan.optimizer_steps:,} steps, {plan.warmup_steps:,} of warm-up{each}"
     )
@@ -200,12 +206,36 @@ def _gpu_line(name: str, time: GpuTime) -> str:
 
 def _judge(plan: Plan) -> Iterator[str]:
     cost = plan.cost
-    yield from _wrapped("answers", f"{cost.answers:,}")
+    parts = (
+        ("of the placebo", cost.placebo_answers),
+        ("second ones of the tuned model", cost.second_answers),
+    )
+    extra = _counted((name, n) for name, n in parts if n)
+    of_them = f", of them {extra}" if extra else ""
+    yield from _wrapped("answers", f"{cost.answers:,}{of_them}")
     if not cost.judge_calls:
         yield from _wrapped("calls", f"none: {cost.how}")
         return
-    by_benchmark = ", ".join(f"{name} {n:,}" for name, n in cost.judge_calls.items())
-    yield from _wrapped("calls", f"{cost.judge_calls_total:,}: {by_benchmark}")
+    at_most = cost.judge_calls_total + cost.rejudged_at_most
+    more = f", at most {at_most:,}" if cost.rejudged_at_most else ""
+    yield from _wrapped("calls", f"{cost.judge_calls_total:,}{more}")
+    yield from _wrapped("benchmarks", _named(cost.judge_calls.items()))
+    checks = cost.check_calls
+    if checks.controls:
+        yield from _wrapped("controls", f"{_named(checks.controls.items())}, asked first")
+    others = (
+        ("against the placebo", checks.placebo),
+        ("second answers against first ones", checks.self_comparison),
+        ("requests sent again", checks.repeats),
+    )
+    if any(n for _, n in others):
+        yield from _wrapped("beside them", _named((name, n) for name, n in others if n))
+    if cost.rejudged_at_most:
+        yield from _wrapped(
+            "cut answers",
+            f"at most {cost.rejudged_at_most:,} calls more: only matches that a cut changes are "
+            "judged again, and which these are the answers will show",
+        )
     yield from _wrapped(
         "tokens",
         f"{cost.prompt_tokens:,} read and {cost.completion_tokens:,} written, at most "

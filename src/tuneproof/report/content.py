@@ -3,7 +3,7 @@
 Both outputs say the same because both are made from here. Records come in finished; this module
 chooses labels, units and order; it escapes nothing. What a judge preferred is in ``pairwise``, what
 the measures mean in ``meanings``, questions with their answers in ``cases``, and how the numbers
-came about in ``provenance``.
+came about in ``provenance``. What speaks for and against the verdict is in ``evidence``.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ RATING = Kind(label="Rating", unit="points from 1 to 10", better="higher", digit
 WIN_RATE = Kind(
     label="Pairwise win rate", unit="ties count half", better="higher", percent=True, null=0.5
 )
+REMAINING = "Win rate beyond stopping and length"
 TITLES = {
     "heldout": "Answers to held-out questions",
     "alpaca_eval": "AlpacaEval 2",
@@ -148,11 +149,22 @@ def key_figures(results: Results) -> list[Figure]:
             shown = parts(found.win_rate, percent=True)
             explained = _explained(WIN_RATE, found.opponent)
             rates.append(Figure(label=WIN_RATE.label + of, shown=shown, explained=explained))
+            rates += _remaining(found, of)
     return [
         *_differences([(HELDOUT_LOSS, results.heldout_loss)]),
         *rates,
         *_differences(pairs),
     ]
+
+
+def _remaining(found: PairwiseResult, of: str) -> Iterator[Figure]:
+    split = found.decomposition
+    if split is not None and split.remaining.value is not None:
+        yield Figure(
+            label=REMAINING + of,
+            shown=parts(split.remaining, percent=True, signed=True),
+            explained=f"above one half, against {opponent_name(found.opponent)}",
+        )
 
 
 def pairwise_results(result: BenchmarkResult) -> list[PairwiseResult]:

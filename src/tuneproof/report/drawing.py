@@ -1,4 +1,5 @@
-"""Where the lines of the page's own drawings lie: the verdict's interval, the categories, the loss.
+"""Where the lines of the page's own drawings lie: the verdict's interval, the parts of a win rate,
+the categories, the loss.
 
 Pure geometry in CSS pixels; the template draws it, so that text is escaped there and colours follow
 the reader's light or dark. The figure for a paper is in ``figures``.
@@ -10,12 +11,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tuneproof.report.numbers import count, number
+from tuneproof.report.numbers import count, number, parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tuneproof.records import Estimate, LossPoint
+    from tuneproof.records import Decomposition, Estimate, LossPoint
 
 _MOST_HITS = 160
 
@@ -61,6 +62,55 @@ class ForestRow:
     high: float
     value: float
     null: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One bar of a waterfall: it goes from ``foot`` to ``tip``, to the left where it takes away.
+
+    ``low`` and ``high`` are the ends of the tip's interval, None where there is none. ``role`` is
+    ``whole``, ``part`` or ``rest``; ``y`` the middle of the bar.
+    """
+
+    role: str
+    label: str
+    y: int
+    foot: float
+    tip: float
+    low: float | None
+    high: float | None
+
+    @property
+    def left(self) -> float:
+        """Where the bar begins on the page."""
+        return min(self.foot, self.tip)
+
+    @property
+    def length(self) -> float:
+        """How long the bar is, whichever way it goes."""
+        return abs(self.tip - self.foot)
+
+    @property
+    def takes(self) -> bool:
+        """Whether it takes from tuned's win rate."""
+        return self.tip < self.foot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waterfall:
+    """A win rate's distance from one half, and the three steps that lead back to it.
+
+    Each step's foot is the win rate without it: the tip of the next one, and one half at last.
+    """
+
+    width: int
+    height: int
+    null: float
+    null_anchor: str
+    axis: int
+    steps: tuple[Step, ...]
+    ticks: tuple[Tick, ...]
+    title: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +197,67 @@ def interval_bar(
         null_anchor=_anchor(at(null), width),
         left_label=f"← {left}",
         right_label=f"{right} →",
+    )
+
+
+_ROW, _TOP = 46, 22
+
+
+def waterfall(found: Decomposition, *, width: int) -> Waterfall | None:
+    """The drawing of where a win rate comes from; None where the parts are not known."""
+    told: list[tuple[str, str, Estimate, float]] = []
+    foot = 0.5
+    for name, role, part in (
+        ("What remains", "rest", found.remaining),
+        ("Length", "part", found.length),
+        ("Stopping", "part", found.stopping),
+    ):
+        if part.value is None:
+            return None
+        told.insert(0, (name, role, part, foot))
+        foot += part.value
+    if found.whole.value is None:
+        return None
+    told.insert(0, ("As answered", "whole", found.whole, 0.5))
+    ends = [
+        foot + end
+        for _, _, part, foot in told
+        for end in (0.0, part.value, part.low, part.high)
+        if end is not None
+    ]
+    low, high = _padded(ends, share=0.05)
+    at = _Scale(low=low, high=high, start=6, end=width - 6)
+    steps = []
+    for row, (name, role, part, foot) in enumerate(told):
+        shown = parts(part, percent=True, signed=True)
+        assert part.value is not None
+        # There is no room to name another level; the table beside the drawing does.
+        interval = shown.interval.rpartition(" interval ")[2] if part.low is not None else ""
+        steps.append(
+            Step(
+                role=role,
+                label=f"{name}: {shown.value}" + (f" ({interval})" if interval else ""),
+                y=_TOP + _ROW * row + 30,
+                foot=at(foot),
+                tip=at(foot + part.value),
+                low=at(foot + part.low) if part.low is not None else None,
+                high=at(foot + part.high) if part.high is not None else None,
+            )
+        )
+    axis = _TOP + _ROW * len(steps) + 4
+    return Waterfall(
+        width=width,
+        height=axis + 22,
+        null=at(0.5),
+        null_anchor=_anchor(at(0.5), width),
+        axis=axis,
+        steps=tuple(steps),
+        ticks=tuple(
+            Tick(at=at(t / 100), label=_tick_label(t, step) + " %")
+            for t, step in _nice(100 * low, 100 * high, most=7 if width > 500 else 4)
+            if 0 <= t <= 100
+        ),
+        title="; ".join(step.label for step in steps),
     )
 
 

@@ -9,10 +9,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tuneproof.report import content
+from tuneproof.report import content, evidence
 from tuneproof.report.meanings import meanings
 from tuneproof.report.numbers import NOT_MEASURED, Shown, count, duration
-from tuneproof.report.provenance import ledger_rows, package_sets, stage_runs, training_rows
+from tuneproof.report.provenance import (
+    ledger_rows,
+    package_sets,
+    registration_rows,
+    stage_runs,
+    training_rows,
+)
 from tuneproof.report.tables import to_markdown
 from tuneproof.report.untrusted import visible
 
@@ -64,10 +70,11 @@ def render_markdown(
     blocks = [
         *_verdict(results, recipe, findings),
         *_measures(results),
+        *_judges(results),
         *_training(results),
         *_data(results),
         *_answers(cases),
-        *_ran(manifests),
+        *_ran(results, manifests),
         *_reproduce(results, recipe_text),
         "## What these numbers mean",
         _list(f"**{term}.** {cell(text)}" for term, text in meanings(results, recipe)),
@@ -89,16 +96,33 @@ def _shown(shown: Shown | None) -> str:
     return cell(shown.text if shown else NOT_MEASURED)
 
 
+def _full(shown: Shown | None) -> str:
+    """With the detectable effect: for differences and win rates."""
+    return cell(shown.full if shown else NOT_MEASURED)
+
+
+def _quote(text: str) -> str:
+    """A warning, set apart."""
+    return f"> **Warning.** {cell(text)}"
+
+
 def _verdict(results: Results, recipe: Recipe, findings: Sequence[str]) -> list[str]:
     figure = content.verdict_figure(results)
+    standing, beside = evidence.standing(results), evidence.beside_verdict(results)
+    more = "".join(f"; {cell(part)}" for part in (beside, figure.explained) if part)
     blocks = [
         f"# {inline(results.verdict.sentence)}",
-        f"Verdict: **{results.verdict.outcome.value}**. {cell(figure.label)}: "
-        f"{cell(figure.shown.text)}; {cell(figure.explained)}.",
+        f"Verdict: **{results.verdict.outcome.value}**, {standing.badge}. {cell(figure.label)}: "
+        f"{cell(figure.shown.text)}{more}.",
     ]
+    alarms = evidence.alarms(results)
+    if alarms:
+        blocks += [_quote(evidence.ALARMED), _list(inline(alarm) for alarm in alarms)]
     if results.verdict.reasons:
         blocks.append(_list(inline(reason) for reason in results.verdict.reasons))
-    blocks.append(cell(content.rule(recipe.verdict)))
+    blocks += [cell(content.rule(recipe.verdict)), inline(standing.sentence)]
+    if standing.changed:
+        blocks.append(_list(inline(change) for change in standing.changed))
     if findings:
         blocks += ["## To keep in mind", _list(inline(finding) for finding in findings)]
     return blocks
@@ -112,7 +136,7 @@ def _measure_table(measures: Iterable[content.Measure], base: str = "Base") -> s
             rows.append((m.kind.label, NOT_MEASURED, "", ""))
         else:
             label = f"{m.kind.label} ({m.kind.unit}{better})"
-            rows.append((label, _shown(m.base), _shown(m.tuned), _shown(m.difference)))
+            rows.append((label, _shown(m.base), _shown(m.tuned), _full(m.difference)))
     return _table(("Measure", base, "Tuned", f"Difference (tuned − {base.lower()})"), rows)
 
 
@@ -140,13 +164,17 @@ def _measures(results: Results) -> list[str]:
         if shown.rating_table is not None:
             blocks += [
                 "#### Ratings",
-                _table(("Measure", ""), [(cell(a), cell(b)) for a, b in shown.rating_rows]),
+                _pair_table(shown.rating_rows),
                 *_own_table(shown.rating_table),
             ]
         elif not shown.pairwise:
             blocks.append(f"Pairwise win rate: {NOT_MEASURED} (no judge compared the answers).")
         for found in shown.pairwise:
             blocks += _pairwise(found)
+    placebo = evidence.placebo(results)
+    if placebo is not None:
+        blocks += ["### Placebo", inline(placebo.sentence), f"{cell(placebo.caption)}:"]
+        blocks.append(_pair_table(placebo.rows))
     return blocks
 
 
@@ -156,7 +184,7 @@ def _loss_split(title: str, what: str, pairs: Mapping[str, ArmPair]) -> list[str
     rows = []
     for name, pair in pairs.items():
         m = content.measure(content.HELDOUT_LOSS, pair)
-        rows.append((cell(name), _shown(m.base), _shown(m.tuned), _shown(m.difference)))
+        rows.append((cell(name), _shown(m.base), _shown(m.tuned), _full(m.difference)))
     return [title, _table((what, "Base", "Tuned", "Difference (tuned − base)"), rows)]
 
 
@@ -164,14 +192,47 @@ def _pairwise(p: Pairwise) -> list[str]:
     blocks = [
         f"#### {cell(p.title)}",
         f"{cell(p.caption)}:",
-        _table(("Measure", ""), [(cell(a), cell(b)) for a, b in p.rows]),
+        _pair_table(p.rows),
     ]
     for split in p.splits:
-        rows = [(cell(name), _shown(shown)) for name, shown in split.rows]
+        rows = [(cell(name), _full(shown)) for name, shown in split.rows]
         blocks.append(_table((split.title, "Win rate of tuned"), rows))
     for table in p.tables:
         blocks += _own_table(table)
+    if p.decomposed is not None:
+        blocks += [f"##### {cell(p.decomposed.title)}", inline(p.decomposed.sentence)]
+        if p.decomposed.rows:
+            blocks.append(_pair_table(p.decomposed.rows))
     return blocks
+
+
+def _pair_table(rows: Iterable[tuple[str, str]]) -> str:
+    return _table(("Measure", ""), [(cell(a), cell(b)) for a, b in rows])
+
+
+def _judges(results: Results) -> list[str]:
+    found = evidence.judges(results)
+    if not found:
+        return []
+    blocks = ["## Does the judge earn its place?"]
+    for it in found:
+        blocks += [
+            f"### {cell(it.title)}",
+            _quote(it.sentence) if it.refused else inline(it.sentence),
+        ]
+        if it.controls:
+            head = ("The right answer", "Named better in both orders", "Orders contradict", "Ties")
+            rows = [
+                (cell(c.name), cell(c.accuracy.text), c.contradictions, c.ties, c.unparsed)
+                for c in it.controls
+            ]
+            blocks.append(_table((*head, "Unparsed"), rows))
+        if it.cannot:
+            reasons = _list(inline(reason) for reason in it.cannot)
+            blocks += ["Controls that could not be built:", reasons]
+        if it.rows:
+            blocks.append(_pair_table(it.rows))
+    return [*blocks, evidence.ALARMS_ABOVE if results.alarms else evidence.NO_ALARM]
 
 
 def _own_table(table: Table) -> list[str]:
@@ -250,7 +311,7 @@ def _side(side: Side) -> list[str]:
     return [f"**{name}** ({notes}):", fence(side.text)]
 
 
-def _ran(manifests: Mapping[str, Manifest]) -> list[str]:
+def _ran(results: Results, manifests: Mapping[str, Manifest]) -> list[str]:
     blocks = ["## What was run"]
     if not manifests:
         return [*blocks, "No stage left a manifest."]
@@ -267,6 +328,7 @@ def _ran(manifests: Mapping[str, Manifest]) -> list[str]:
     ]
     blocks.append(_table(("Stage", "Version", "Started", "Duration", "Device", "Commit"), rows))
     blocks.append(_list(f"{cell(who)}: {cell(text)}" for who, text in package_sets(manifests)))
+    blocks += [f"{what}: {cell(text)}" for what, text in registration_rows(results)]
     return blocks
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import ArmPair, Estimate, Results
+    from tuneproof.records import ArmPair, Estimate, JudgeCheck, Results
 
 
 def meanings(results: Results, recipe: Recipe) -> list[tuple[str, str]]:
@@ -102,7 +102,80 @@ def meanings(results: Results, recipe: Recipe) -> list[tuple[str, str]]:
                 "compared with win rates against other opponents.",
             )
         )
-    return told + _of_benchmarks(results)
+    return told + _of_evidence(results) + _of_benchmarks(results)
+
+
+def _of_evidence(results: Results) -> list[tuple[str, str]]:
+    """What the words for and against the verdict mean, as far as the report says them."""
+    told = []
+    if any(e.detectable is not None for e in _estimates(results)):
+        told.append(
+            (
+                "Detectable",
+                "The minimum detectable effect: the least true difference (of a win rate: from one "
+                "half) that as many questions with this spread show in four cases of five. It "
+                "tells how fine the measurement is, and nothing of the difference that was found.",
+            )
+        )
+    if results.registration is not None:
+        told.append(
+            (
+                "Pre-registered",
+                "The rule of the verdict, the questions, the opponents and the judge's settings "
+                "were recorded, with a digest, before anything was judged, and are as they were: "
+                "nobody chose what counts after seeing what came out.",
+            )
+        )
+    pairs = [r for b in results.benchmarks.values() for r in pairwise_results(b)]
+    if any(r.decomposition is not None for r in pairs):
+        told.append(
+            (
+                "Stopping, length, what remains",
+                "The same pairs are judged three times: as answered, with every answer cut where "
+                "it runs on into the template, and with both then cut to the length of the "
+                "shorter one. What the win rate loses at the first cut is stopping, what it loses "
+                "at the second is length, and what is left above one half remains. What stopping "
+                "and length do together counts as stopping. Only pairs scored all three times are "
+                "in it.",
+            )
+        )
+    checks = [r.check for r in pairs if r.check is not None]
+    if any(c.overall is not None for c in checks):
+        told.append(
+            (
+                "Control pairs",
+                "A right answer against one that is known to be worse, shown to the same judge in "
+                "both orders before anything else. Only what is named better in both orders is "
+                "right; a tie, a contradiction and a reply that cannot be read are wrong. A judge "
+                "whose accuracy may be under the recipe's least (judge.checks.min_accuracy) may "
+                "not decide.",
+            )
+        )
+    if pairs:
+        aa = any(c.self_comparison is not None for c in checks)
+        told.append(
+            (
+                "The order of the answers",
+                "A judge without a favourite place prefers the answer shown first in one half of "
+                "the decided judgments, and the same answer in both orders."
+                + (
+                    " In the A/A test two answers of the tuned model, drawn independently, meet: "
+                    "one half, but for chance."
+                    if aa
+                    else ""
+                ),
+            )
+        )
+    if results.placebo is not None:
+        told.append(
+            (
+                "Placebo",
+                "An adapter that went through the same training on the same rows with their "
+                "responses shuffled: it can learn format and length, but no answer. Tuned should "
+                "be better than it.",
+            )
+        )
+    return told
 
 
 def _of_benchmarks(results: Results) -> list[tuple[str, str]]:
@@ -148,6 +221,8 @@ def _of_benchmarks(results: Results) -> list[tuple[str, str]]:
 def _estimates(results: Results) -> Iterator[Estimate]:
     """All estimates of the results, in the order of the report."""
     yield results.verdict.estimate
+    if results.verdict.second_opinion is not None:
+        yield results.verdict.second_opinion
     pairs: list[ArmPair | None] = []
     if results.heldout_loss is not None:
         loss = results.heldout_loss
@@ -168,3 +243,18 @@ def _estimates(results: Results) -> Iterator[Estimate]:
                 yield from split.values()
             if r.length_controlled is not None:
                 yield r.length_controlled.fitted
+            if r.decomposition is not None:
+                yield from (r.decomposition.whole, *r.decomposition.parts)
+            if r.check is not None:
+                yield from _of_check(r.check)
+    if results.placebo is not None:
+        of = results.placebo
+        yield from (e for e in (of.tuned_gain, of.placebo_gain, of.over_placebo) if e is not None)
+
+
+def _of_check(check: JudgeCheck) -> Iterator[Estimate]:
+    for controls in (*check.by_kind.values(), check.overall):
+        if controls is not None:
+            yield controls.accuracy
+    if check.self_comparison is not None:
+        yield check.self_comparison

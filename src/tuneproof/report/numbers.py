@@ -21,19 +21,26 @@ class Shown:
     """An estimate in words, in parts, so that a page can set them apart.
 
     ``value`` is the number with its unit sign, or the reason why there is none; ``measured`` tells
-    the two apart. ``interval`` is empty where there is no value.
+    the two apart. ``interval`` is empty where there is no value. ``detectable`` is the minimum
+    detectable effect of a difference or a win rate, with its unit; empty where it is not known.
     """
 
     value: str
     interval: str
     n: str
     measured: bool
+    detectable: str = ""
 
     @property
     def text(self) -> str:
         """All parts in one line: ``63.2 % (57.1 to 69.0, n = 96)``."""
         inside = ", ".join(part for part in (self.interval, self.n) if part)
         return f"{self.value} ({inside})" if inside else self.value
+
+    @property
+    def full(self) -> str:
+        """``text`` with the effect that could be detected: ``…); detectable: 8.1 points``."""
+        return f"{self.text}; detectable: {self.detectable}" if self.detectable else self.text
 
 
 def show(
@@ -82,7 +89,22 @@ def parts(
     else:
         interval = f"no interval: {estimate.note}" if estimate.note else "no interval"
     value = number(estimate.value * scale, digits=digits, signed=signed) + unit
-    return Shown(value=value, interval=interval, n=n, measured=True)
+    return Shown(
+        value=value,
+        interval=interval,
+        n=n,
+        measured=True,
+        detectable=_detectable(estimate, scale=scale, digits=digits, percent=percent),
+    )
+
+
+def _detectable(estimate: Estimate, *, scale: float, digits: int, percent: bool) -> str:
+    if estimate.detectable is None:
+        return ""
+    effect = estimate.detectable * scale
+    while digits < _MOST_DIGITS and effect and not float(f"{effect:.{digits}f}"):
+        digits += 1
+    return number(effect, digits=digits) + (" points" if percent else "")
 
 
 def number(value: float, *, digits: int = 3, signed: bool = False) -> str:

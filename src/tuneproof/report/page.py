@@ -12,10 +12,16 @@ import hashlib
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from tuneproof.report import content, drawing
+from tuneproof.report import content, drawing, evidence
 from tuneproof.report.meanings import meanings
 from tuneproof.report.numbers import count, duration, size
-from tuneproof.report.provenance import ledger_rows, package_sets, stage_runs, training_rows
+from tuneproof.report.provenance import (
+    ledger_rows,
+    package_sets,
+    registration_rows,
+    stage_runs,
+    training_rows,
+)
 from tuneproof.report.tables import to_html
 from tuneproof.report.untrusted import visible
 
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import LossPoint, Manifest, Results
+    from tuneproof.records import Decomposition, LossPoint, Manifest, Results
     from tuneproof.report.cases import Cases
 
 _WIDTHS = (736, 340)  # a drawing for wide screens and paper, one for narrow screens
@@ -57,6 +63,11 @@ def render_page(
             policy=_policy(style, script),
             results=results,
             figure=content.verdict_figure(results),
+            beside=evidence.beside_verdict(results),
+            standing=evidence.standing(results),
+            alarms=evidence.alarms(results),
+            alarmed=evidence.ALARMED,
+            alarms_told=evidence.ALARMS_ABOVE if results.alarms else evidence.NO_ALARM,
             rule=content.rule(recipe.verdict),
             bars=_bars(results, recipe),
             findings=findings,
@@ -64,6 +75,8 @@ def render_page(
             heldout=content.heldout_measures(results),
             splits=_splits(results),
             benchmarks=[content.benchmark(name, b) for name, b in results.benchmarks.items()],
+            placebo=evidence.placebo(results),
+            judges=evidence.judges(results),
             charts=_charts(curve, results.training.best_step),
             training=training_rows(results),
             best_step=results.training.best_step,
@@ -73,6 +86,7 @@ def render_page(
             titles=content.TITLES,
             stages=stage_runs(manifests),
             packages=package_sets(manifests),
+            registration=registration_rows(results),
             recipe_text=recipe_text.rstrip("\n"),
             meanings=meanings(results, recipe),
         )
@@ -100,6 +114,7 @@ def _environment() -> Environment:
         count=count,
         duration=duration,
         size=size,
+        waterfalls=_waterfalls,
         html_table=lambda table: Markup(to_html(table)),  # noqa: S704
     )
     return environment
@@ -146,6 +161,12 @@ def _bars(results: Results, recipe: Recipe) -> list[drawing.IntervalBar]:
         for width in _WIDTHS
     ]
     return [bar for bar in bars if bar is not None]
+
+
+def _waterfalls(found: Decomposition) -> list[drawing.Waterfall]:
+    """Where a win rate comes from, for wide and for narrow screens; none where it is not known."""
+    drawn = [drawing.waterfall(found, width=width) for width in _WIDTHS]
+    return [it for it in drawn if it is not None]
 
 
 def _charts(curve: Sequence[LossPoint], best_step: int | None) -> list[drawing.LossChart]:

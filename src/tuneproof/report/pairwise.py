@@ -1,6 +1,8 @@
-"""What the report says of a judge's preferences: one block for each benchmark and opponent.
+"""What the report says of a judge's preferences: one block for each benchmark and opponent, with
+where its win rate comes from.
 
-Labels, order and words for both outputs; computes and escapes nothing.
+Labels, order and words for both outputs; computes and escapes nothing. What speaks for and against
+the judge is in ``evidence``.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from tuneproof.records import (
         AlpacaEvalLine,
+        Decomposition,
         Estimate,
         LengthControlled,
         MtBenchLine,
@@ -54,6 +57,17 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decomposed:
+    """Where a win rate comes from. ``found`` is to be drawn; ``rows`` are empty where no pair was
+    scored throughout."""
+
+    title: str
+    sentence: str
+    found: Decomposition
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pairwise:
     """What a judge preferred between tuned and one opponent."""
 
@@ -62,12 +76,14 @@ class Pairwise:
     rows: tuple[tuple[str, str], ...]
     splits: tuple[Split, ...]
     tables: tuple[Table, ...] = ()
+    decomposed: Decomposed | None = None
 
 
 def opponent_name(opponent: Arm) -> str:
     """In a sentence: ``base``, or what fair-base and baseline are."""
     return {
         Arm.FAIR_BASE: "fair-base (base at its best)",
+        Arm.PLACEBO: "placebo (trained on shuffled responses)",
         Arm.BASELINE: "baseline (the benchmark's stored answers of gpt-4-1106-preview)",
     }.get(opponent, opponent.value)
 
@@ -82,7 +98,7 @@ def pairwise(result: PairwiseResult) -> Pairwise:
     """The block of one opponent."""
     orders = "both orders" if result.orders == 2 else "one order"
     rows = [
-        ("Win rate of tuned, ties counted half", parts(result.win_rate, percent=True).text),
+        ("Win rate of tuned, ties counted half", parts(result.win_rate, percent=True).full),
         ("Questions: tuned wins / ties / losses", _tally(result.questions)),
     ]
     # With one turn and one adapter a question is one pair.
@@ -95,13 +111,6 @@ def pairwise(result: PairwiseResult) -> Pairwise:
             f"{count(result.n_judgments)}, {count(result.n_unparsed)} of them unparsed"
             + (not_asked if result.n_not_asked else ""),
         ),
-        ("Both orders agree", parts(result.order_agreement, percent=True).text),
-        *(
-            [("Pairs whose two orders disagree", count(result.n_inconsistent))]
-            if result.orders == 2
-            else []
-        ),
-        ("Answer shown first preferred", parts(result.first_preferred, percent=True).text),
         *_length_controlled(result.length_controlled),
         *_matches(result.mt_bench),
     ]
@@ -118,6 +127,48 @@ def pairwise(result: PairwiseResult) -> Pairwise:
         rows=tuple(rows),
         splits=tuple(split for split in splits if split.rows),
         tables=result_tables(result),
+        decomposed=decomposed(result.decomposition, result.opponent)
+        if result.decomposition is not None
+        else None,
+    )
+
+
+def decomposed(found: Decomposition, opponent: Arm) -> Decomposed:
+    """Where the win rate against an opponent comes from."""
+    return Decomposed(
+        title=f"Where the {_result_word(found.whole)} comes from",
+        sentence=found.sentence,
+        found=found,
+        rows=_decomposed_rows(found, opponent) if found.whole.value is not None else (),
+    )
+
+
+def _result_word(whole: Estimate) -> str:
+    """A win or a loss where the interval says so."""
+    if whole.low is not None and whole.low > 0:
+        return "win"
+    return "loss" if whole.high is not None and whole.high < 0 else "result"
+
+
+def _decomposed_rows(found: Decomposition, opponent: Arm) -> tuple[tuple[str, str], ...]:
+    estimates = (
+        ("Win rate as answered, less one half", found.whole),
+        ("Stopping: lost when answers are cut where they run on into the template", found.stopping),
+        ("Length: lost when both are also cut to the shorter one's length", found.length),
+        ("What remains above one half", found.remaining),
+    )
+    left_out = f"{count(found.n_pairs)}; {count(found.n_left_out)} not, being unscored"
+    if found.n_lost_to_cuts:
+        left_out += f", {count(found.n_lost_to_cuts)} of them only after a cut"
+    return (
+        *((what, parts(e, percent=True, signed=True).full) for what, e in estimates),
+        ("Pairs in this", left_out),
+        (
+            "Answers cut off for equal length",
+            f"{count(found.shortened_tuned)} of tuned, "
+            f"{count(found.shortened_opponent)} of {opponent}",
+        ),
+        ("Replies asked for this", count(found.n_rejudged)),
     )
 
 
@@ -131,7 +182,7 @@ def _length_controlled(found: LengthControlled | None) -> list[tuple[str, str]]:
         ("Length-controlled win rate (AlpacaEval's)", official),
         (
             "Win rate at equal length, fitted to this match",
-            parts(found.fitted, percent=True).text
+            parts(found.fitted, percent=True).full
             + f"; tuned is longer {count(found.n_longer)} times, shorter "
             f"{count(found.n_shorter)} times",
         ),

@@ -108,6 +108,12 @@ def stage_runs(manifests: Mapping[str, Manifest]) -> list[StageRun]:
     ]
 
 
+def registration_rows(results: Results) -> list[tuple[str, str]]:
+    """The whole digest of what was fixed before judging; its sentence shows the beginning."""
+    found = results.registration
+    return [("SHA-256 of what was fixed", found.digest)] if found and found.digest else []
+
+
 def _checkout(manifest: Manifest) -> str:
     if manifest.commit is None:
         return "no checkout"

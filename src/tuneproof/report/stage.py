@@ -9,6 +9,8 @@ from tuneproof.recipe_file import dump_recipe
 from tuneproof.records import (
     Answer,
     Arm,
+    CutPreference,
+    JudgeCheck,
     Judgment,
     Ledger,
     LossPoint,
@@ -16,14 +18,19 @@ from tuneproof.records import (
     Preference,
     Prompt,
     Rating,
+    RepeatedReply,
     Results,
     SequenceLoss,
     Similarity,
     Stop,
     TrainingSummary,
+    first_samples,
 )
 from tuneproof.report.benchmarks import finished, judging_findings
 from tuneproof.report.build import write_report
+from tuneproof.report.judging import alarms, registration, with_checks
+from tuneproof.stats.placebo import placebo_result
+from tuneproof.stats.second_opinion import second_opinion
 from tuneproof.stats.summary import summarize
 from tuneproof.stats.verdict import decide
 from tuneproof.workspace import RunDir, read_records
@@ -48,26 +55,53 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
     """
     generated, judged = run.stage("generate"), run.stage("judge")
     prompts = read_records(generated / "prompts.jsonl", Prompt)
-    answers = read_records(generated / "answers.jsonl", Answer)
+    # The second answers of the A/A test are in no estimate but that one's, which has its own rows.
+    answers = first_samples(read_records(generated / "answers.jsonl", Answer))
     preferences = read_records(judged / "preferences.jsonl", Preference)
     similarities = read_records(judged / "similarity.jsonl", Similarity)
     judgments = read_records(judged / "judgments.jsonl", Judgment)
+    losses = read_records(generated / "heldout_loss.jsonl", SequenceLoss)
+    ratings = read_records(judged / "ratings.jsonl", Rating)
+    rule = recipe.verdict
     summary = summarize(
-        losses=read_records(generated / "heldout_loss.jsonl", SequenceLoss),
+        losses=losses,
         prompts=prompts,
         answers=answers,
         similarities=similarities,
         judgments=judgments,
         preferences=preferences,
         judge=recipe.judge,
-        level=recipe.verdict.level,
-        ratings=read_records(judged / "ratings.jsonl", Rating),
+        level=rule.level,
+        ratings=ratings,
+        seed=recipe.seed,
+        cuts=read_records(judged / "cut_preferences.jsonl", CutPreference),
+        cut_judgments=read_records(judged / "cut_judgments.jsonl", Judgment),
         model_name=recipe.model_name,
     )
-    benchmarks = {
-        name: finished(recipe, result, prompts=prompts, answers=answers, preferences=preferences)
-        for name, result in summary.benchmarks.items()
-    }
+    benchmarks = with_checks(
+        {
+            name: finished(
+                recipe, result, prompts=prompts, answers=answers, preferences=preferences
+            )
+            for name, result in summary.benchmarks.items()
+        },
+        read_records(judged / "checks.jsonl", JudgeCheck),
+        read_records(judged / "repeats.jsonl", RepeatedReply),
+        read_records(judged / "self_preferences.jsonl", Preference),
+        level=rule.level,
+        seed=recipe.seed,
+    )
+    placebo = (
+        placebo_result(
+            rule,
+            losses=losses,
+            prompts=[p for p in prompts if p.benchmark == "heldout"],
+            similarities=similarities,
+            benchmarks=benchmarks,
+        )
+        if rule.beat_placebo
+        else None
+    )
     manifests = {n: m for n in STAGES if (m := run.manifest(n)) is not None}
     training, *other_trainings = _trainings(manifests["train"], run)
     found = findings(
@@ -75,19 +109,32 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
     ) + judging_findings(recipe, benchmarks)
     ledger = manifests["prepare"].ledger
     assert ledger is not None, "prepare always writes a ledger"
+    verdict = decide(
+        rule,
+        summary.heldout_loss,
+        benchmarks,
+        seeds=1 + len(other_trainings),
+        placebo=placebo,
+    )
+    other = second_opinion(
+        rule,
+        verdict,
+        losses=losses,
+        similarities=similarities,
+        preferences=preferences,
+        seed=recipe.seed,
+    )
     results = Results(
         name=recipe.name,
-        verdict=decide(
-            recipe.verdict,
-            summary.heldout_loss,
-            benchmarks,
-            seeds=1 + len(other_trainings),
-        ),
+        verdict=verdict.model_copy(update={"second_opinion": other}),
         heldout_loss=summary.heldout_loss,
         benchmarks=benchmarks,
         training=training,
         other_trainings=tuple(other_trainings),
         ledger=ledger,
+        registration=registration(recipe, prompts, preferences, ratings, judge_dir=judged),
+        placebo=placebo,
+        alarms=tuple(alarms(prompts, answers)),
         findings=tuple(found),
         rows={s: int(manifests["prepare"].facts[s] or 0) for s in ("train", "validation", "test")},
     )
@@ -144,19 +191,6 @@ def findings(
             f"{training.rows_cut:,} training rows were cut at {recipe.train.max_length} tokens; "
             f"{training.responses_lost:,} of them lost their whole response."
         )
-    for arm in Arm:
-        said = [a for a in answers if a.arm is arm]
-        cut = sum(a.stop is Stop.LENGTH for a in said)
-        if said and cut > len(said) / 5:
-            found.append(
-                f"{cut} of {len(said)} answers of the {arm} model ran into the limit of "
-                f"{recipe.generate.max_new_tokens} tokens instead of ending by themselves."
-                + (
-                    " Such an answer is never an exact match, whatever it began with."
-                    if any(e.checkable for e in prompts)
-                    else ""
-                )
-            )
     if any(a.arm is Arm.FAIR_BASE for a in answers):
         how = manifests["generate"].facts.get("fair-base asked with")
         found.append(f"Fair-base, the base model at its best, was asked with {how}.")

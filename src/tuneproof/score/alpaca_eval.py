@@ -7,7 +7,7 @@ beside it. ``as_dict`` is what ``tuneproof score alpaca-eval --json`` prints.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuneproof.score.annotations import Annotations, read_annotations
@@ -26,8 +26,7 @@ from tuneproof.stats.length_control import FittedRate, LengthRow, fitted_rate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tuneproof.records import Estimate
-    from tuneproof.score.alarms import Alarm
+    from tuneproof.records import Alarm, Estimate
 
 LEVEL = 0.95
 SEED = 42
@@ -103,7 +102,7 @@ class AlpacaEvalScore:
                 else {"low": 100 * self.wilson.low, "high": 100 * self.wilson.high},
             },
             "by_dataset": {name: _percent(rate) for name, rate in self.by_dataset.items()},
-            "alarms": [asdict(alarm) for alarm in self.alarms],
+            "alarms": [a.model_dump(include={"id", "count", "of", "text"}) for a in self.alarms],
             "warnings": list(self.warnings),
         }
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tuneproof.errors import DataError
-from tuneproof.score.alarms import Alarm, AnswerWatch
 from tuneproof.score.reading import array_rows
+from tuneproof.stats.alarms import AnswerWatch
 from tuneproof.stats.alpaca_eval import share_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tuneproof.records import Alarm
     from tuneproof.score.reading import JsonRow
 
 MISSING = "has no preference"

@@ -17,9 +17,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tuneproof.records import Alarm
 from tuneproof.stats.loops import find_loop
 
 if TYPE_CHECKING:
@@ -61,16 +61,6 @@ DRIFT: Final = 2.0
 SKETCH: Final = 64
 """Smallest 3-gram hashes that are kept of an answer: exact for up to so many 3-grams; for longer
 ones the similarity at 0.9 has a standard error of 0.04."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alarm:
-    """``count`` of ``of`` answers (or questions) have what ``text`` says."""
-
-    id: str
-    count: int
-    of: int
-    text: str
 
 
 # --- what single answers hold ----------------------------------------------------------------

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuneproof.recipe import named_seed
-from tuneproof.stats.estimates import Bounds, mean, t_quantile
+from tuneproof.stats.distributions import t_quantile
+from tuneproof.stats.estimates import Bounds, mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

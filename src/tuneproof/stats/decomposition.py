@@ -17,59 +17,22 @@ in; the rest are counted. How texts are cut is ``tuneproof.judge.cuts``' busines
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tuneproof.records import Decomposition
 from tuneproof.stats.estimates import SHARE_DIFFERENCE, mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tuneproof.records import Estimate
+    from tuneproof.records import CutPreference, Estimate
 
 SHARE_UNIT: Final = "share"
 FROM_ONE_HALF: Final = (-0.5, 0.5)
 _MINUS: Final = "\N{MINUS SIGN}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ThreeJudgments:
-    """One pair of answers: P(tuned is better) in each condition, None where unscored.
-
-    Where a cut changed nothing, its value is that of the judgment before it.
-    """
-
-    question_id: str
-    as_judged: float | None
-    stopped: float | None
-    equal_length: float | None
-    adapter: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decomposition:
-    """The four estimates, in shares: ``whole`` = ``stopping`` + ``length`` + ``remaining``.
-
-    They rest on ``n_pairs`` pairs; ``n_left_out`` are unscored somewhere: as they were judged, or
-    only after a cut (``n_lost_to_cuts``, which the win rate itself has). ``whole`` is thus the win
-    rate less one half of the pairs that were scored throughout.
-    """
-
-    whole: Estimate
-    stopping: Estimate
-    length: Estimate
-    remaining: Estimate
-    n_pairs: int
-    n_left_out: int
-    n_lost_to_cuts: int
-
-    @property
-    def parts(self) -> tuple[Estimate, Estimate, Estimate]:
-        """Stopping, length, what remains."""
-        return self.stopping, self.length, self.remaining
-
-
-def decompose(rows: Sequence[ThreeJudgments], *, level: float) -> Decomposition:
+def decompose(rows: Sequence[CutPreference], *, level: float, n_rejudged: int = 0) -> Decomposition:
     """The parts of a win rate's distance from one half.
 
     The pairs of a question (its turns and adapters) are averaged first, as in a win rate. Where
@@ -78,13 +41,14 @@ def decompose(rows: Sequence[ThreeJudgments], *, level: float) -> Decomposition:
     Args:
         rows: one for each pair, scored or not.
         level: the confidence level of the intervals.
+        n_rejudged: how many replies the cut answers took.
     """
     scored = [
         r
         for r in rows
-        if r.as_judged is not None and r.stopped is not None and r.equal_length is not None
+        if r.as_answered is not None and r.stopped is not None and r.equal_length is not None
     ]
-    n_as_judged = sum(r.as_judged is not None for r in rows)
+    n_as_answered = sum(r.as_answered is not None for r in rows)
     n_unscored = len({r.question_id for r in rows} - {r.question_id for r in scored})
 
     def part(
@@ -104,26 +68,30 @@ def decompose(rows: Sequence[ThreeJudgments], *, level: float) -> Decomposition:
             else (),
         )
 
-    return Decomposition(
+    found = Decomposition(
         whole=part(lambda judged, stopped, equal: judged - 0.5, FROM_ONE_HALF),
         stopping=part(lambda judged, stopped, equal: judged - stopped, SHARE_DIFFERENCE),
         length=part(lambda judged, stopped, equal: stopped - equal, SHARE_DIFFERENCE),
         remaining=part(lambda judged, stopped, equal: equal - 0.5, FROM_ONE_HALF),
         n_pairs=len(scored),
         n_left_out=len(rows) - len(scored),
-        n_lost_to_cuts=n_as_judged - len(scored),
+        n_lost_to_cuts=n_as_answered - len(scored),
+        n_rejudged=n_rejudged,
+        shortened_tuned=sum(r.shortened_tuned for r in rows),
+        shortened_opponent=sum(r.shortened_opponent for r in rows),
     )
+    return found.model_copy(update={"sentence": sentence(found)})
 
 
 def _by_question(
-    rows: Sequence[ThreeJudgments], value: Callable[[float, float, float], float]
+    rows: Sequence[CutPreference], value: Callable[[float, float, float], float]
 ) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for r in rows:
-        assert r.as_judged is not None
+        assert r.as_answered is not None
         assert r.stopped is not None
         assert r.equal_length is not None
-        found.setdefault(r.question_id, []).append(value(r.as_judged, r.stopped, r.equal_length))
+        found.setdefault(r.question_id, []).append(value(r.as_answered, r.stopped, r.equal_length))
     return {question: math.fsum(vs) / len(vs) for question, vs in found.items()}
 
 
@@ -134,18 +102,16 @@ ONE_SIDED: Final = 2 / 3
 """Of the answers cut for equal length: with more of them on one side, what remains is a bound."""
 
 
-def sentence(found: Decomposition, *, shortened: tuple[int, int] = (0, 0)) -> str:
+def sentence(found: Decomposition) -> str:
     """``Of 33 points above one half, 20 are stopping, 6 are length, 7 remain, …``
 
     The whole numbers shown sum as the parts do: they are rounded by largest remainders. Then comes
     what remains with its interval, and whether it can be told from none; what it is worth where
     mostly one side's answers were cut off in the middle; and how many pairs are not in it.
 
-    Args:
-        found: the parts.
-        shortened: how many answers of tuned, and of the opponent, were cut for equal length.
     """
     whole, rest = found.whole, found.remaining
+    shortened = (found.shortened_tuned, found.shortened_opponent)
     if whole.value is None:
         return "Where the result comes from is not known: no pair was scored before and after."
     shown = rounded([100 * (part.value or 0.0) for part in found.parts], 100 * whole.value)

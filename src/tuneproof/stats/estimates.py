@@ -8,19 +8,20 @@ with the factor C/(C − 1) for C clusters::
 
     SE = √( C/(C − 1) · Σ_c (Σ_{i∈c} u_i)² )
 
-and its interval is value ± t(C − 1) · SE. Where several adapters were measured, ``adapters`` says
-what their choice adds to it. Which records go in is left to ``summary``.
+and its interval is value ± t(C − 1) · SE; what could be detected with this SE is ``power``'s.
+Where several adapters were measured, ``adapters`` says what their choice adds to it. Which records
+go in is left to ``summary``.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from tuneproof.records import ArmPair, Estimate
 from tuneproof.stats.adapters import between_adapters
+from tuneproof.stats.distributions import normal_quantile, t_quantile
+from tuneproof.stats.power import detectable_with
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -95,7 +96,7 @@ def ratio(
     total = math.fsum(denominators)
     if total <= 0:
         return _no_value(level=level, n_unscored=n_unscored + len(set(clusters)), unit=unit)
-    value, influences = _ratio_influences(numerators, denominators)
+    value, influences = ratio_influences(numerators, denominators)
     return _estimate(
         value, influences, clusters, level=level, n_unscored=n_unscored, bounds=None, unit=unit
     )
@@ -170,7 +171,7 @@ def paired_ratio(
         none = _no_value(level=level, n_unscored=n_unscored + len(shared), unit=unit)
         return ArmPair(base=none, tuned=none, difference=none)
     (base_value, base_parts), (tuned_value, tuned_parts) = (
-        _ratio_influences(*column) for column in columns
+        ratio_influences(*column) for column in columns
     )
     # The base arm is the same for all adapters: what they differ by is theirs alone.
     between = _between_ratios([{q: v[q] for q in shared if q in v} for v in adapters])
@@ -217,9 +218,10 @@ def _shared(
     return shared, len(asked) - len(shared)
 
 
-def _ratio_influences(
+def ratio_influences(
     numerators: Sequence[float], denominators: Sequence[float]
 ) -> tuple[float, list[float]]:
+    """The ratio of sums, and the influence of each row on it; see ``ratio``."""
     total = math.fsum(denominators)
     value = math.fsum(numerators) / total
     return value, [(x - value * n) / total for x, n in zip(numerators, denominators, strict=True)]
@@ -242,7 +244,7 @@ def _between_ratios(
 ) -> BetweenAdapters | None:
     measured = [v for v in adapters if math.fsum(n for _, n in v.values()) > 0]
     ratios = [
-        _ratio_influences([x for x, _ in v.values()], [n for _, n in v.values()]) for v in measured
+        ratio_influences([x for x, _ in v.values()], [n for _, n in v.values()]) for v in measured
     ]
     return between_adapters(
         [value for value, _ in ratios],
@@ -268,7 +270,7 @@ def _estimate(
     n_clusters = len(by_cluster)
     if n_clusters == 0:
         return _no_value(level=level, n_unscored=n_unscored, unit=unit)
-    note = None
+    note = detectable = None
     if n_clusters == 1:
         low = high = None
         method, note = "none", _TOO_FEW
@@ -288,6 +290,8 @@ def _estimate(
                 half = math.hypot(half, t * math.sqrt(between.variance))
                 method += f", and t({between.n_adapters - 1}) between adapters"
             low, high = value - half, value + half
+            spread = math.hypot(error, math.sqrt(between.variance)) if between else error
+            detectable = None if flat else detectable_with(spread, level=level)
         if flat:
             note = "all questions have the same value"
         if bounds is not None:
@@ -300,6 +304,7 @@ def _estimate(
         high=high,
         n_scored=n_clusters,
         n_unscored=n_unscored,
+        detectable=detectable,
         level=level,
         unit=unit,
         method=method,
@@ -315,7 +320,7 @@ def _without_spread(value: float, n: int, bounds: Bounds, level: float) -> tuple
     of questions that could have another value by q = z²/(n + z²); at worst they lie at a bound.
     For a share of 0 or 1 this is Wilson's interval itself.
     """
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = normal_quantile((1 + level) / 2)
     q = z * z / (n + z * z)
     return value - q * (value - bounds[0]), value + q * (bounds[1] - value)
 
@@ -332,12 +337,3 @@ def _no_value(*, level: float, n_unscored: int, unit: str, note: str = _NOTHING)
         method="none",
         note=note,
     )
-
-
-@functools.lru_cache(maxsize=256)
-def t_quantile(p: float, degrees_of_freedom: int) -> float:
-    """The quantile of Student's t distribution."""
-    # scipy.special alone: scipy.stats takes more than twice as long to import.
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees_of_freedom, p))

@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING
 
 from tuneproof.recipe import named_seed
 from tuneproof.records import Estimate
-from tuneproof.stats.estimates import t_quantile, unmeasured
+from tuneproof.stats.distributions import t_quantile
+from tuneproof.stats.estimates import unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,6 +10,8 @@ import math
 from typing import TYPE_CHECKING
 
 from tuneproof.records import PairwiseResult, Tally
+from tuneproof.stats.bootstrap import Column, bootstrap_mean
+from tuneproof.stats.decomposition import decompose
 from tuneproof.stats.estimates import SHARE, mean, unmeasured
 from tuneproof.stats.leaderboards import (
     ModelName,
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tuneproof.recipe import Judge
-    from tuneproof.records import Answer, Estimate, Judgment, Preference, Prompt
+    from tuneproof.records import Answer, CutPreference, Estimate, Judgment, Preference, Prompt
 
 SHARE_UNIT = "share"
 
@@ -36,6 +38,9 @@ def pairwise_results(
     *,
     judge: Judge,
     level: float,
+    seed: int | None = None,
+    cuts: Sequence[CutPreference] = (),
+    cut_judgments: Sequence[Judgment] = (),
     model_name: ModelName = arm_name,
 ) -> list[PairwiseResult]:
     """One result for each opponent on the questions of ``prompts``, in the order of preferences.
@@ -52,6 +57,11 @@ def pairwise_results(
             [p for p in mine if p.opponent is opponent],
             judge=judge,
             level=level,
+            seed=seed,
+            cuts=[c for c in cuts if c.question_id in asked and c.opponent is opponent],
+            n_rejudged=sum(
+                j.asked for j in cut_judgments if j.question_id in asked and j.opponent is opponent
+            ),
             model_name=model_name,
         )
         for opponent in dict.fromkeys(p.opponent for p in mine)
@@ -66,6 +76,9 @@ def pairwise_result(
     *,
     judge: Judge,
     level: float,
+    seed: int | None = None,
+    cuts: Sequence[CutPreference] = (),
+    n_rejudged: int = 0,
     model_name: ModelName = arm_name,
 ) -> PairwiseResult:
     """The win rate against one opponent, and what speaks for or against the judge.
@@ -82,6 +95,9 @@ def pairwise_result(
         preferences: of the opponent's pairs, at least one.
         judge: the recipe's.
         level: the confidence level of every interval.
+        seed: of the win rate's bootstrap; see ``win_rate``.
+        cuts: the preferences of the same pairs in all conditions, where they were judged again.
+        n_rejudged: how many replies that took.
         model_name: what the benchmark's own table calls a model.
     """
     judged = {p.question_id for p in preferences}
@@ -102,11 +118,11 @@ def pairwise_result(
     adapters = sorted({p.adapter for p in preferences})
     is_alpaca_eval = some.benchmark == "alpaca_eval"
     return PairwiseResult(
-        judge=judge.model,
+        judge=judge.name,
         protocol=some.protocol,
         opponent=some.opponent,
         orders=some.orders,
-        win_rate=rate(preferences, questions),
+        win_rate=win_rate(preferences, list(questions), level=level, seed=seed),
         questions=_tally(scored.get(q) for q in questions),
         pairs=_tally(p.value for p in preferences),
         n_inconsistent=sum(p.orders_agree is False for p in preferences),
@@ -177,21 +193,46 @@ def pairwise_result(
         )
         if some.benchmark == "mt_bench"
         else None,
+        decomposition=decompose(cuts, level=level, n_rejudged=n_rejudged) if cuts else None,
     )
 
 
 def win_rate(
-    preferences: Sequence[Preference], questions: Sequence[str], *, level: float
+    preferences: Sequence[Preference],
+    questions: Sequence[str],
+    *,
+    level: float,
+    seed: int | None = None,
 ) -> Estimate:
-    """The mean over questions of their pairs' mean preference; where several adapters were judged,
-    what their choice adds is in the interval."""
+    """The mean over questions of their pairs' mean preference.
+
+    Its interval is the bootstrap's, which holds near 0 and 1 and with few questions, where
+    Student's t does not (see ``bootstrap``). Where several adapters were judged it is Student's,
+    which has what their choice adds.
+
+    Args:
+        preferences: of the pairs; unscored ones have no value.
+        questions: all that were judged.
+        level: the confidence level.
+        seed: the recipe's, for the bootstrap; None takes Student's t throughout.
+    """
     scored = _by_question(preferences)
     adapters = sorted({p.adapter for p in preferences})
+    n_unscored = len(questions) - len(scored)
+    if seed is not None and len(adapters) == 1:
+        column = Column(
+            values=list(scored.values()),
+            clusters=list(scored),
+            n_unscored=n_unscored,
+            bounds=SHARE,
+            unit=SHARE_UNIT,
+        )
+        return bootstrap_mean(column, level=level, seed=seed)
     return mean(
         list(scored.values()),
         list(scored),
         level=level,
-        n_unscored=len(questions) - len(scored),
+        n_unscored=n_unscored,
         bounds=SHARE,
         unit=SHARE_UNIT,
         adapters=[_by_question([p for p in preferences if p.adapter == a]) for a in adapters]

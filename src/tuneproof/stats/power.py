@@ -6,17 +6,17 @@ where
 
     δ = (z₁₋α⸝₂ + z_power) · SE.
 
-What is read from an estimate is what a repetition could show, and no comment on the effect that was
-found. Pure functions of numbers; which benchmark is too small for what is ``plan``'s business.
+What an estimate's own spread says is what a repetition could show, and no comment on the effect
+that was found. Pure functions of numbers; which benchmark is too small for what is ``plan``'s
+business.
 """
 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
-from tuneproof.stats.estimates import t_quantile
+from tuneproof.stats.distributions import normal_quantile
 
 if TYPE_CHECKING:
     from tuneproof.records import Estimate
@@ -91,44 +91,24 @@ def questions_needed(
     return outcomes * design_effect(n_each, correlation) / n_each
 
 
-def standard_error(estimate: Estimate) -> float | None:
-    """The clustered standard error that a t interval was made of; None without an interval.
-
-    Where an end was cut off at a bound, the other one tells. An interval that is not symmetric (a
-    bootstrap's) counts by half its width.
-    """
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return None
-    if estimate.n_scored < 2:
-        return None
-    sides = (estimate.high - estimate.value, estimate.value - estimate.low)
-    half = max(sides) if estimate.method.startswith("t(") else sum(sides) / 2
-    return half / t_quantile((1 + estimate.level) / 2, estimate.n_scored - 1)
+def detectable_with(error: float, *, level: float, power: float = POWER) -> float:
+    """The least effect that an estimate of this standard error shows, in its unit."""
+    return _z(level, power) * error
 
 
-def detectable_effect(estimate: Estimate, *, power: float = POWER) -> float | None:
-    """The least effect that as many questions with this spread show, in the estimate's unit.
-
-    None where there is no interval, or one without width.
-    """
-    error = standard_error(estimate)
-    return _z(estimate.level, power) * error if error else None
-
-
-def questions_for(
-    estimate: Estimate, effect: float, *, power: float = POWER, beyond: float = 0.0
-) -> float | None:
+def questions_for(estimate: Estimate, effect: float, *, beyond: float = 0.0) -> float | None:
     """How many questions of this spread show an effect; see ``questions_needed``.
 
-    None where the estimate tells of no spread.
+    n · (detectable/(effect − beyond))², since what can be detected falls with √n. None where the
+    estimate tells of no spread.
     """
-    error = standard_error(estimate)
-    if not error:
+    if estimate.detectable is None:
         return None
-    sd = error * math.sqrt(estimate.n_scored)
-    return questions_needed(effect, level=estimate.level, power=power, sd=sd, beyond=beyond)
+    distance = abs(effect) - beyond
+    if distance <= 0:
+        return math.inf
+    return estimate.n_scored * (estimate.detectable / distance) ** 2
 
 
 def _z(level: float, power: float) -> float:
-    normal = NormalDist()
-    return normal.inv_cdf((1 + level) / 2) + normal.inv_cdf(power)
+    return normal_quantile((1 + level) / 2) + normal_quantile(power)

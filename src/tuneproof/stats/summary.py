@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tuneproof.records import (
         Answer,
         ArmPair,
+        CutPreference,
         Judgment,
         Preference,
         Prompt,
@@ -61,6 +62,9 @@ def summarize(
     judge: Judge | None,
     level: float,
     ratings: Sequence[Rating] = (),
+    seed: int | None = None,
+    cuts: Sequence[CutPreference] = (),
+    cut_judgments: Sequence[Judgment] = (),
     model_name: ModelName = arm_name,
 ) -> Summary:
     """All estimates of a run, benchmarks in the order of their first prompts.
@@ -75,6 +79,9 @@ def summarize(
         judge: the recipe's judge; None leaves the pairwise results out.
         level: the confidence level of every interval.
         ratings: from the judge stage, where answers were rated one by one.
+        seed: the recipe's, for bootstrap intervals; None takes Student's t throughout.
+        cuts: from the judge stage, where pairs were judged again with their answers cut.
+        cut_judgments: the judgments of these.
         model_name: what the benchmarks' own tables call the model of an arm and adapter.
     """
     names = dict.fromkeys(p.benchmark for p in prompts)
@@ -90,6 +97,9 @@ def summarize(
                 judge=judge,
                 level=level,
                 ratings=ratings,
+                seed=seed,
+                cuts=cuts,
+                cut_judgments=cut_judgments,
                 model_name=model_name,
             )
             for name in names
@@ -160,6 +170,9 @@ def benchmark_result(
     judge: Judge | None,
     level: float,
     ratings: Sequence[Rating] = (),
+    seed: int | None = None,
+    cuts: Sequence[CutPreference] = (),
+    cut_judgments: Sequence[Judgment] = (),
     model_name: ModelName = arm_name,
 ) -> BenchmarkResult:
     """All measures on the questions of ``prompts``; rows of other questions are passed over.
@@ -173,7 +186,16 @@ def benchmark_result(
     rated = [r for r in ratings if r.question_id in asked]
     results = (
         pairwise_results(
-            prompts, mine, judgments, preferences, judge=judge, level=level, model_name=model_name
+            prompts,
+            mine,
+            judgments,
+            preferences,
+            judge=judge,
+            level=level,
+            seed=seed,
+            cuts=cuts,
+            cut_judgments=cut_judgments,
+            model_name=model_name,
         )
         if judge is not None
         else []

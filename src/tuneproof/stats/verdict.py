@@ -1,23 +1,25 @@
 """The verdict: better, worse or inconclusive, by the rule that the recipe fixed beforehand.
 
 Reads estimates and writes a sentence; computes no statistics of its own. The outcome follows the
-interval only if no guard objects: too many unscored questions, a judge that follows the order in
-which answers are shown, a measure that was not taken, fewer than two questions.
+interval only if no guard objects: too many unscored questions, a judge that failed its control
+pairs or follows the order in which answers are shown, a placebo that was not beaten, a measure that
+was not taken, fewer than two questions.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from tuneproof.records import Arm, Estimate, Outcome, Verdict
+from tuneproof.stats.power import questions_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tuneproof.recipe import VerdictRule
-    from tuneproof.records import BenchmarkResult, HeldoutLoss, PairwiseResult
+    from tuneproof.records import BenchmarkResult, HeldoutLoss, PairwiseResult, PlaceboResult
 
 MANY_QUESTIONS: Final = 100_000
 _MINUS: Final = "\N{MINUS SIGN}"
@@ -58,6 +60,7 @@ def decide(
     benchmarks: Mapping[str, BenchmarkResult],
     *,
     seeds: int = 1,
+    placebo: PlaceboResult | None = None,
 ) -> Verdict:
     """Apply the rule.
 
@@ -73,6 +76,8 @@ def decide(
         benchmarks: results by benchmark, in the recipe's order.
         seeds: how many training runs with different seeds the estimates rest on. With one, the
             verdict is about this adapter and not about the recipe.
+        placebo: the comparison with the placebo, where there is one. Better is said only if it is
+            beaten too, where the rule asks for that.
     """
     assert seeds >= 1, seeds
     subject = "for this adapter" if seeds == 1 else f"for this recipe, over {seeds} training seeds"
@@ -92,6 +97,9 @@ def decide(
 
     estimate = measure.estimate
     objections = _guards(rule, measure)
+    if placebo is not None:
+        caveat = placebo.sentence
+        measure = replace(measure, remarks=(*measure.remarks, caveat))
     caveats = (*measure.remarks, *_caveats(measure, seeds))
     if objections:
         reasons = (*(f"{_capital(o)}." for o in objections), *caveats)
@@ -104,6 +112,16 @@ def decide(
     delta = rule.smallest_effect
     if low > delta or high < -delta:
         outcome = Outcome.BETTER if low > delta else Outcome.WORSE
+        if outcome is Outcome.BETTER and rule.beat_placebo and not (placebo and placebo.beaten):
+            why_not = (
+                "the recipe asks for more than a placebo brings, and that is not shown"
+                if placebo is not None
+                else "the recipe asks for more than a placebo brings, and there is none to compare "
+                "with"
+            )
+            text = f"{_finding(measure)}, but {why_not}"
+            reasons = (f"{_capital(why_not)}.", *caveats)
+            return _verdict(rule, Outcome.INCONCLUSIVE, subject, text, reasons, measure)
         gain = "gain" if outcome is Outcome.BETTER else "decline"
         beyond = "The whole interval lies on one side of no effect."
         if delta:
@@ -223,11 +241,21 @@ def _against(result: BenchmarkResult, opponent: str | None) -> PairwiseResult | 
 
 def _other_opponents(result: BenchmarkResult, chosen: PairwiseResult) -> list[str]:
     """What was found against the opponents that the verdict is not about."""
-    results = [r for r in (result.pairwise, *result.others.values()) if r is not None]
+    results = [
+        r
+        for r in (result.pairwise, *result.others.values())
+        if r is not None and r is not chosen and r.opponent is not Arm.PLACEBO
+    ]
     told = []
     for r in results:
         e = r.win_rate
-        if r is chosen or e.value is None or e.low is None or e.high is None:
+        if (
+            r is chosen
+            or r.opponent is Arm.PLACEBO
+            or e.value is None
+            or e.low is None
+            or e.high is None
+        ):
             continue
         told.append(
             f"Against {_OPPONENTS[r.opponent]} the rate is {100 * e.value:.1f} % "
@@ -239,6 +267,7 @@ def _other_opponents(result: BenchmarkResult, chosen: PairwiseResult) -> list[st
 _OPPONENTS: Final = {
     Arm.BASE: "the base model, asked like the tuned one,",
     Arm.FAIR_BASE: "the base model at its best (fair-base)",
+    Arm.PLACEBO: "the placebo, trained on shuffled responses,",
     Arm.BASELINE: "the benchmark's own baseline, gpt-4-1106-preview,",
 }
 
@@ -269,6 +298,8 @@ def _guards(rule: VerdictRule, measure: _Measure) -> list[str]:
                 f"({_percent(pairs.unscored / pairs.total)}), and the recipe allows "
                 f"{_percent(rule.max_unscored)}"
             )
+    if pairwise is not None and pairwise.check is not None and pairwise.check.passes is False:
+        objections.insert(0, _lower(pairwise.check.sentence).rstrip("."))
     if pairwise is not None and pairwise.orders == 2:
         agreement = pairwise.order_agreement.value
         if agreement is not None and agreement < rule.min_order_agreement:
@@ -284,7 +315,12 @@ def _guards(rule: VerdictRule, measure: _Measure) -> list[str]:
 def _caveats(measure: _Measure, seeds: int) -> tuple[str, ...]:
     """What a reader should bear in mind whatever the outcome."""
     caveats = []
-    if measure.pairwise is not None and measure.pairwise.orders == 1:
+    pairwise = measure.pairwise
+    if pairwise is not None and pairwise.decomposition is not None:
+        caveats.append(pairwise.decomposition.sentence)
+    if pairwise is not None and pairwise.check is not None and pairwise.check.passes is not False:
+        caveats.append(pairwise.check.sentence)
+    if pairwise is not None and pairwise.orders == 1 and pairwise.n_judgments:
         caveats.append(
             "Each pair was judged in one order only: what part position bias has in this is not "
             "known. judge.orders 2 would show it."
@@ -307,8 +343,8 @@ def _too_wide(
 ) -> tuple[str, ...]:
     """Why the interval decides nothing, and what would; the first is a clause.
 
-    An interval narrows with √n, so that the observed effect would be told from the threshold it is
-    beyond with n · (half-width / distance to the threshold)² questions.
+    What would: so many questions that an effect of the observed size is found in four cases of five
+    (see ``power.questions_for``).
     """
     within = _amount(delta, measure)
     if delta and low > -delta and high < delta:
@@ -325,11 +361,10 @@ def _too_wide(
             what,
             f"At the observed effect no number of questions would do: it is not beyond {within}.",
         )
-    distance = abs(effect) - delta
-    # The end of the interval on the threshold's side is the one that has to move.
-    half = effect - low if effect > 0 else high - effect
     n = measure.estimate.n_scored
-    needed = n * (half / distance) ** 2 if distance > 0 else math.inf
+    needed = questions_for(measure.estimate, effect, beyond=delta)
+    if needed is None:
+        return (what, "All questions have the same value: how many more would do is not known.")
     if needed > MANY_QUESTIONS:
         return (
             what,
@@ -338,8 +373,8 @@ def _too_wide(
         )
     return (
         what,
-        f"At the observed effect, about {_round_up(needed):,} questions would be needed "
-        f"({n:,} were scored).",
+        f"At the observed effect, about {_round_up(needed):,} questions would settle it in four "
+        f"cases of five ({n:,} were scored).",
     )
 
 
@@ -410,3 +445,7 @@ def _round_up(number: float) -> int:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

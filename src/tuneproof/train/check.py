@@ -8,12 +8,17 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
+from tuneproof.data.placebo import shuffle_responses
 from tuneproof.errors import ModelError, RecipeError
 from tuneproof.progress import hush_transformers
+from tuneproof.records import Split
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Recipe
+    from tuneproof.records import Example
 
 _MODULES = {
     "tensorboard": "tensorboard",
@@ -23,20 +28,26 @@ _MODULES = {
 }
 
 
-def check_training(recipe: Recipe, *, n_rows: int, reporter: Reporter | None = None) -> None:
+def check_training(
+    recipe: Recipe, splits: Mapping[Split, Sequence[Example]], reporter: Reporter | None = None
+) -> None:
     """Refuse what cannot be trained as the recipe says.
 
     Args:
-        n_rows: rows of the train split.
+        splits: the prepared rows.
 
     Raises:
+        DataError: a placebo is asked for, and the rows of a split give none.
         RecipeError: ``max_length`` exceeds the model's context; the rows do not fill one optimizer
             step; a tracker is not installed.
         ModelError: configuration or tokenizer cannot be loaded or do not belong together; no
             module matches ``target_modules``.
     """
     hush_transformers()
-    _check_steps(recipe, n_rows)
+    _check_steps(recipe, len(splits[Split.TRAIN]))
+    if recipe.verdict.beat_placebo:
+        for split in (Split.TRAIN, Split.VALIDATION):
+            shuffle_responses(splits[split], seed=recipe.seed, split=split)
     _check_trackers(recipe)
 
     from tuneproof.train.model import load_config, load_tokenizer, parameter_counts

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from tuneproof.assets import cache_dir
 from tuneproof.data.encode import EncodedRow, encode_rows
+from tuneproof.data.placebo import shuffle_responses
 from tuneproof.data.templates import parse_template
 from tuneproof.errors import DataError
 from tuneproof.progress import hush_transformers
-from tuneproof.records import EpochLoss, Ledger, LossPoint, PreparedRow, Split, TrainingSummary
+from tuneproof.records import Ledger, PreparedRow, Split, TrainingSummary
+from tuneproof.train.curve import epoch_losses, loss_curve
 from tuneproof.workspace import (
     digest_value,
     read_records,
@@ -37,25 +39,29 @@ if TYPE_CHECKING:
 class Trained:
     """What the stage made: its files, the ledger of rows used, the step resumed from.
 
-    ``summaries`` has one entry for each adapter.
+    ``summaries`` has one entry for each adapter; that of the placebo, if one was asked for, is
+    ``placebo``, and the ledger does not count its rows.
     """
 
     outputs: list[Path]
     ledger: Ledger
     resumed: int
     summaries: list[TrainingSummary]
+    placebo: TrainingSummary | None = None
 
 
 def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Reporter) -> Trained:
     """Encode, train and write each adapter, its loss curve, the trainer's state and a summary.
 
     The first adapter's files are ``adapter/``, ``loss.jsonl``, ``trainer_state.json`` and
-    ``summary.json``; those of the others have their number in the name (``adapter-2/``). An adapter
+    ``summary.json``; those of the others have their number in the name (``adapter-2/``). Where the
+    verdict asks to beat a placebo, one more adapter is trained last, with the first one's seed and
+    in the same way, on the rows with their responses shuffled (``adapter-placebo/``). An adapter
     whose summary is there is finished, and not trained again.
 
     Raises:
         ModelError: the model cannot be loaded or given the adapter.
-        DataError: no row is left to train on.
+        DataError: no row is left to train on, or the rows give no placebo.
         RunDirError: a checkpoint in ``out`` is of another recipe.
         StageError: the loss became infinite or no number, or exploded.
     """
@@ -65,11 +71,66 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
     hush_transformers()
     tokenizer = load_tokenizer(recipe.model, reporter)
     sidecar = read_records(prepare_dir / "examples.jsonl", PreparedRow)
-    encoded = _encode(recipe, tokenizer, sidecar, Split.TRAIN)
+    real = _rows(recipe, tokenizer, sidecar)
+    tuned = [
+        _Adapter.of(recipe, number, out, rows=real) for number in range(1, recipe.train.seeds + 1)
+    ]
+    placebo = (
+        [_Adapter.placebo(recipe, out, rows=_rows(recipe, tokenizer, sidecar, shuffled=True))]
+        if recipe.verdict.beat_placebo
+        else []
+    )
+    parts = [*tuned, *placebo]
+    todo = [part for part in parts if not part.summary.is_file()]
+    for part in todo:
+        checkpoint_of(part.owner, part.checkpoints)
+    model = load_model(recipe.model, reporter) if todo else None
+    resumed = 0
+    for part in todo:
+        assert model is not None
+        model, step = _train_one(recipe, part, model, tokenizer, reporter=reporter)
+        resumed += step
+    return Trained(
+        outputs=[file for part in parts for file in part.outputs()],
+        ledger=real.ledger,
+        resumed=resumed,
+        summaries=[part.read_summary() for part in tuned],
+        placebo=placebo[0].read_summary() if placebo else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """What an adapter is trained on: the train split's rows, and those of them that have a token to
+    learn from; the validation rows; and a digest of all that a checkpoint depends on but the seed.
+    """
+
+    encoded: Sequence[EncodedRow]
+    usable: Sequence[EncodedRow]
+    validation: Sequence[EncodedRow]
+    ledger: Ledger
+    owner: str
+
+
+def _rows(
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase,
+    sidecar: Sequence[PreparedRow],
+    *,
+    shuffled: bool = False,
+) -> _Rows:
+    """The rows of both splits as token ids, or the placebo's: those with their responses shuffled.
+
+    Raises:
+        DataError: no row of a split is of use, or its rows give no placebo.
+    """
+    encoded = _encode(recipe, tokenizer, sidecar, Split.TRAIN, shuffled=shuffled)
     rows, ledger = usable(encoded, recipe.train.over_length)
     # The validation split is shuffled, so its first rows are a sample of it.
     validation, _ = usable(
-        _encode(recipe, tokenizer, sidecar, Split.VALIDATION)[: recipe.train.eval_rows],
+        _encode(recipe, tokenizer, sidecar, Split.VALIDATION, shuffled=shuffled)[
+            : recipe.train.eval_rows
+        ],
         recipe.train.over_length,
     )
     for split, left in (("train", rows), ("validation", validation)):
@@ -80,41 +141,25 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
                 value=recipe.train.max_length,
                 remedy="Raise it: every response lies beyond it.",
             )
-    owner = _owner(recipe, rows, validation)
-    parts = [_Adapter.of(recipe, number, out) for number in range(1, recipe.train.seeds + 1)]
-    todo = [part for part in parts if not part.summary.is_file()]
-    for part in todo:
-        checkpoint_of(part.owner(owner), part.checkpoints)
-    model = load_model(recipe.model, reporter) if todo else None
-    resumed = 0
-    for part in todo:
-        assert model is not None
-        model, step = _train_one(
-            recipe,
-            part,
-            model,
-            tokenizer,
-            rows=rows,
-            encoded=encoded,
-            validation=validation,
-            owner=part.owner(owner),
-            reporter=reporter,
-        )
-        resumed += step
-    return Trained(
-        outputs=[file for part in parts for file in part.outputs()],
+    return _Rows(
+        encoded=encoded,
+        usable=rows,
+        validation=validation,
         ledger=ledger,
-        resumed=resumed,
-        summaries=[TrainingSummary.model_validate_json(p.summary.read_bytes()) for p in parts],
+        owner=_owner(recipe, rows, validation),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Adapter:
-    """One adapter to train: its seed, and where its files go."""
+    """One adapter to train: its seed, its rows, and where its files go.
 
-    number: int
+    ``name`` is what progress lines call it; empty where it is the only one.
+    """
+
+    name: str
     seed: int
+    rows: _Rows
     folder: Path
     curve: Path
     state: Path
@@ -124,12 +169,27 @@ class _Adapter:
     events: Path
 
     @classmethod
-    def of(cls, recipe: Recipe, number: int, out: Path) -> _Adapter:
+    def of(cls, recipe: Recipe, number: int, out: Path, *, rows: _Rows) -> _Adapter:
         """The adapter of that number, counted from 1."""
-        mark = "" if number == 1 else f"-{number}"
-        return cls(
-            number=number,
+        return cls._marked(
+            "" if number == 1 else f"-{number}",
+            name=f"adapter {number} of {recipe.train.seeds}" if recipe.train.seeds > 1 else "",
             seed=recipe.seed + number - 1,
+            rows=rows,
+            out=out,
+        )
+
+    @classmethod
+    def placebo(cls, recipe: Recipe, out: Path, *, rows: _Rows) -> _Adapter:
+        """The placebo: the first adapter but for its rows."""
+        return cls._marked("-placebo", name="placebo adapter", seed=recipe.seed, rows=rows, out=out)
+
+    @classmethod
+    def _marked(cls, mark: str, *, name: str, seed: int, rows: _Rows, out: Path) -> _Adapter:
+        return cls(
+            name=name,
+            seed=seed,
+            rows=rows,
             folder=out / f"adapter{mark}",
             curve=out / f"loss{mark}.jsonl",
             state=out / f"trainer_state{mark}.json",
@@ -139,9 +199,14 @@ class _Adapter:
             events=out / f"tensorboard{mark}",
         )
 
-    def owner(self, recipe_digest: str) -> str:
+    @property
+    def owner(self) -> str:
         """What its checkpoints are marked with."""
-        return digest_value([recipe_digest, self.seed])
+        return digest_value([self.rows.owner, self.seed])
+
+    def read_summary(self) -> TrainingSummary:
+        """What its training did, once it is finished."""
+        return TrainingSummary.model_validate_json(self.summary.read_bytes())
 
     def outputs(self) -> list[Path]:
         """The files, once they are written."""
@@ -154,11 +219,16 @@ def _encode(
     tokenizer: PreTrainedTokenizerBase,
     sidecar: Sequence[PreparedRow],
     split: Split,
+    *,
+    shuffled: bool,
 ) -> list[EncodedRow]:
+    examples = [row.example for row in sidecar if row.split is split]
+    if shuffled:
+        examples = shuffle_responses(examples, seed=recipe.seed, split=split)
     return encode_rows(
         tokenizer,
         parse_template(recipe.data.template),
-        [row.example for row in sidecar if row.split is split],
+        examples,
         max_length=recipe.train.max_length,
         append_eos=recipe.train.append_eos,
         loss_on=recipe.train.loss_on,
@@ -188,10 +258,6 @@ def _train_one(
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    rows: Sequence[EncodedRow],
-    encoded: Sequence[EncodedRow],
-    validation: Sequence[EncodedRow],
-    owner: str,
     reporter: Reporter,
 ) -> tuple[PreTrainedModel, int]:
     """Train one adapter and write its files; the base model again, and the step resumed from."""
@@ -201,11 +267,12 @@ def _train_one(
     from tuneproof.train.trainer import run_training
 
     started = time.monotonic()
+    rows, encoded = part.rows.usable, part.rows.encoded
     # The adapter's initial weights come from its seed, whatever was drawn before.
     set_seed(part.seed)
     model = add_lora(base, recipe.lora)
     trainable, total = model.get_nb_trainable_parameters()
-    which = f"adapter {part.number} of {recipe.train.seeds}, " if recipe.train.seeds > 1 else ""
+    which = f"{part.name}, " if part.name else ""
     reporter.stage(
         "train",
         f"{which}{trainable:,} of {total:,} parameters trainable "
@@ -217,9 +284,9 @@ def _train_one(
         recipe.train,
         recipe.monitor,
         seed=part.seed,
-        owner=owner,
+        owner=part.owner,
         rows=rows,
-        validation=validation,
+        validation=part.rows.validation,
         out=part.checkpoints,
         last_good=part.last_good,
         events=part.events,
@@ -296,43 +363,6 @@ def usable(
     }
     dropped = {reason: n for reason, n in losses.items() if n}
     return kept, Ledger(read=len(rows), kept=len(kept), dropped=dropped, cut=cut)
-
-
-def loss_curve(history: Sequence[dict[str, float]]) -> list[LossPoint]:
-    """The trainer's log as points, in step order; what is measured at one step is one point."""
-    points: dict[int, dict[str, float]] = {}
-    names = {
-        "loss": "train_loss",
-        "eval_loss": "eval_loss",
-        "learning_rate": "learning_rate",
-        "grad_norm": "grad_norm",
-    }
-    for entry in history:
-        found = {ours: entry[theirs] for theirs, ours in names.items() if theirs in entry}
-        if "train_loss" in found or "eval_loss" in found:
-            step = int(entry["step"])
-            points.setdefault(step, {"step": step, "epoch": entry["epoch"]}).update(found)
-    return [LossPoint.model_validate(points[step]) for step in sorted(points)]
-
-
-def epoch_losses(curve: Sequence[LossPoint], steps_per_epoch: int) -> tuple[EpochLoss, ...]:
-    """Training and validation loss of each epoch that was finished.
-
-    The training loss is the mean over the epoch's optimizer steps: a logged loss is the mean of the
-    steps since the log before it, and one is logged at every epoch's end.
-    """
-    found: list[EpochLoss] = []
-    total, last = 0.0, 0
-    for point in curve:
-        if point.train_loss is not None:
-            total += point.train_loss * (point.step - last)
-            last = point.step
-        if point.step % steps_per_epoch == 0 and point.eval_loss is not None and last == point.step:
-            mean = total / steps_per_epoch
-            epoch = point.step // steps_per_epoch
-            found.append(EpochLoss(epoch=epoch, train_loss=mean, eval_loss=point.eval_loss))
-            total = 0.0
-    return tuple(found)
 
 
 def _state_text(state: object, out: Path) -> str:

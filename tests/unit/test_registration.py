@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tuneproof.recipe import Judge, VerdictRule
-from tuneproof.stats.registration import Registration, compare, register, standing
+from tuneproof.registration import Registration, compare, register, standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

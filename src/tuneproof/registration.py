@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pydantic import Field, JsonValue
 
-from tuneproof.records import Record
+from tuneproof.records import Record, Registered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
 WITHOUT_EFFECT: Final = frozenset(
     {
         "api_key_env",
-        "batch_api",
-        "budget_usd",
         "concurrency",
         "journal",
-        "prices",
         "timeout_s",
+        "batch_api",
+        "budget_usd",
+        "prices",
     }
 )
 """Settings of a judge that change how fast or dear its replies are, and where they are kept, but
@@ -87,9 +86,7 @@ def register(
         "rule": dict(rule),
         "questions": {name: [*sorted(ids)] for name, ids in questions.items()},
         "opponents": {name: list(arms) for name, arms in opponents.items()},
-        "judge": None
-        if judge is None
-        else {key: value for key, value in judge.items() if key not in WITHOUT_EFFECT},
+        "judge": None if judge is None else _flat(judge),
         "protocols": dict(protocols or {}),
     }
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, allow_nan=False)
@@ -100,6 +97,19 @@ def register(
             "made_before_judging": made_before_judging,
         }
     )
+
+
+def _flat(judge: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Its settings that count, those of its subsections by a dotted key."""
+    found: dict[str, JsonValue] = {}
+    for key, value in judge.items():
+        if key in WITHOUT_EFFECT:
+            continue
+        if isinstance(value, dict):
+            found.update({f"{key}.{name}": inner for name, inner in value.items()})
+        else:
+            found[key] = value
+    return found
 
 
 def compare(then: Registration, now: Registration) -> list[str]:
@@ -173,16 +183,7 @@ def _value(value: JsonValue) -> str:
 # --- what may be said of a verdict -----------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """Whether a verdict is pre-registered, and the sentence that says so or why not."""
-
-    registered: bool
-    sentence: str
-    differences: tuple[str, ...] = ()
-
-
-def standing(then: Registration | None, now: Registration) -> Standing:
+def standing(then: Registration | None, now: Registration) -> Registered:
     """What the report may say of its verdict.
 
     Args:
@@ -190,27 +191,31 @@ def standing(then: Registration | None, now: Registration) -> Standing:
         now: made from the recipe as it is.
     """
     if then is None:
-        return Standing(
+        return Registered(
             registered=False,
+            digest=None,
             sentence="The verdict is not pre-registered: its rule was not recorded before judging.",
         )
     differences = tuple(compare(then, now))
     if differences:
-        return Standing(
+        return Registered(
             registered=False,
+            digest=then.digest,
             sentence="The verdict is no longer pre-registered, since what was fixed before judging "
             f"was changed: {'; '.join(differences)}.",
             differences=differences,
         )
     shown = then.digest[:DIGEST_SHOWN]
     if not then.made_before_judging:
-        return Standing(
+        return Registered(
             registered=False,
+            digest=then.digest,
             sentence="The verdict is not pre-registered: judgments were there before its rule was "
             f"recorded ({shown}).",
         )
-    return Standing(
+    return Registered(
         registered=True,
+        digest=then.digest,
         sentence=f"The verdict is pre-registered: its rule, the {then.n_questions:,} questions, "
         f"opponents and judge were recorded before anything was judged ({shown}), and are as they "
         "were.",

@@ -1,0 +1,451 @@
+"""What the report says for and against its own verdict, in both outputs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.unit import report_case as plain
+from tests.unit import report_evidence_case as case
+from tests.unit.report_reading import EVIL, Page, outside_fences, render
+from tuneproof.recipe import VerdictRule
+from tuneproof.records import (
+    Alarm,
+    Arm,
+    Estimate,
+    PairwiseResult,
+    RatingsResult,
+    Registered,
+    ReplyDrift,
+    Results,
+)
+from tuneproof.report import evidence
+from tuneproof.report.content import key_figures
+from tuneproof.report.pairwise import decomposed
+
+OUTPUTS = pytest.mark.parametrize("name", ["report.md", "index.html"])
+CHANGES = ("verdict.smallest_effect was 0.02, is 0", "judge.model was gpt-4o, is gpt-4o-mini")
+CHANGED = Registered(
+    registered=False,
+    digest=case.DIGEST,
+    sentence="The verdict is no longer pre-registered, since what was fixed before judging was "
+    f"changed: {'; '.join(CHANGES)}.",
+    differences=CHANGES,
+)
+
+
+def read(name: str, results: Results, **changes: Any) -> str:
+    """The text as a reader sees it; Markdown with its escapes undone."""
+    recipe = plain.recipe().model_copy(update={"verdict": VerdictRule(metric="win_rate")})
+    text = render(name, results, recipe=recipe, **changes)
+    return Page(text).text if name.endswith("html") else re.sub(r"\\(.)", r"\1", text)
+
+
+def with_pairwise(**changes: Any) -> Results:
+    """The full results with another comparison."""
+    whole = case.full_results()
+    heldout = whole.benchmarks["heldout"]
+    assert heldout.pairwise is not None
+    found = heldout.pairwise.model_copy(update=changes)
+    return whole.model_copy(
+        update={"benchmarks": {"heldout": heldout.model_copy(update={"pairwise": found})}}
+    )
+
+
+def without_judge() -> Results:
+    whole = case.full_results()
+    heldout = whole.benchmarks["heldout"].model_copy(update={"pairwise": None})
+    return whole.model_copy(update={"benchmarks": {"heldout": heldout}})
+
+
+# --- all of it ---------------------------------------------------------------------------------
+
+
+@OUTPUTS
+def test_all_that_is_known_is_told_with_the_records_numbers(name: str) -> None:
+    text = read(name, case.full_results())
+    assert case.REGISTERED.sentence in text
+    assert case.decomposition().sentence in text
+    assert case.check().sentence in text
+    assert case.placebo().sentence in text
+    assert case.DIGEST in text
+    for told in (
+        "pre-registered",
+        "by the bootstrap: 60.8 to 77.4 %; detectable: 11.9 points",
+        "Where the win comes from",
+        "+19.8 points (+11.5 to +28.1, n = 94, 2 unscored); detectable: 11.9 points",
+        "+14.1 points (+8.2 to +20.0, n = 94, 2 unscored); detectable: 8.4 points",
+        "−2.1 points (−6.6 to +2.4, n = 94, 2 unscored); detectable: 6.4 points",
+        "+7.8 points (−0.4 to +16.0, n = 94, 2 unscored); detectable: 11.7 points",
+        "94; 2 not, being unscored, 1 of them only after a cut",
+        "17 of tuned, 46 of base",
+        "Replies asked for this",
+        "123",
+        "against a truncated answer",
+        case.check().cannot[0],
+        "56.1 % (49.1 to 63.1, n = 94, 2 unscored)",
+        "78.7 % (70.7 to 86.7, n = 94, 2 unscored)",
+        "10; of 9 that could be compared, the preferred answer changed on 1; its probability "
+        "moved by 0.044 on the mean",
+        "51.2 % (43.1 to 59.3, n = 40, 2 unscored); detectable: 11.6 points",
+        "Held-out loss, nats a response token; above 0 is better",
+        "+0.412 (+0.346 to +0.478, n = 94, 2 unscored); detectable: 0.094",
+        "+0.091 (+0.044 to +0.138, n = 94, 2 unscored); detectable: 0.067",
+        "+0.321 (+0.261 to +0.381, n = 94, 2 unscored); detectable: 0.086",
+        "Tuned: 7 of 96 answers carry a judge's verdict.",
+        "on the mean (91 of 96).",
+        "the minimum detectable effect".capitalize(),
+    ):
+        assert told in text, told
+
+
+def test_the_controls_are_told_kind_by_kind() -> None:
+    text = render("report.md", case.full_results())
+    rows = [re.split(r" ?\| ?", line)[1:-1] for line in text.splitlines() if "n = 11)" in line]
+    assert rows == [["against a truncated answer", "72.7 % (43.4 to 90.3, n = 11)", "0", "2", "1"]]
+    assert "| all control pairs | 94.4 % (86.4 to 97.8, n = 71) | 1 | 2 | 1 |" in text
+    (shown,) = evidence.judges(case.full_results())
+    assert [c.name for c in shown.controls][:1] == ["against the answer to another question"]
+    assert [(c.contradictions, c.ties, c.unparsed) for c in shown.controls] == [
+        ("1", "0", "0"), ("0", "2", "1"), ("0", "0", "0"), ("1", "2", "1"),
+    ]  # fmt: skip
+    page = Page(render("index.html", case.full_results())).text
+    assert "against a truncated answer 72.7 % 43.4 to 90.3, n = 11 Contradict0 Ties2" in page
+
+
+def _numbers(text: str) -> set[str]:
+    return set(re.findall(r"\d[\d,.]*\d|\d", text))
+
+
+def test_every_number_of_the_new_sections_is_a_records() -> None:
+    results = with_pairwise(judge="a judge")
+    text = render("report.md", results)
+    parts = [
+        text[text.index("##### Where the win") : text.index("## Does the judge")],
+        text[text.index("## Does the judge") : text.index("## Training")],
+    ]
+    known: set[str] = set()
+    for value in _values(results.model_dump()):
+        if isinstance(value, str):
+            known |= _numbers(value)
+        elif isinstance(value, float):
+            known |= {f"{abs(value):.3f}", f"{abs(100 * value):.1f}"}
+        else:
+            known.add(str(value))
+    for part in parts:
+        assert len(_numbers(part)) > 15
+        assert _numbers(part) <= known, _numbers(part) - known
+
+
+def _values(value: Any) -> Any:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _values(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _values(inner)
+    elif isinstance(value, int | float | str):
+        yield value
+
+
+def test_the_drawing_stands_twice_and_says_in_words_what_it_shows() -> None:
+    page = Page(render("index.html", case.full_results()))
+    labels = [v for tag, name, v in page.attributes if (tag, name) == ("svg", "aria-label")]
+    told = (
+        "As answered: +19.8 points (+11.5 to +28.1); Stopping: +14.1 points (+8.2 to +20.0); "
+        "Length: −2.1 points (−6.6 to +2.4); What remains: +7.8 points (−0.4 to +16.0)"
+    )
+    assert labels.count(told) == 2, "one for wide screens, one for narrow ones"
+    steps = [v for tag, name, v in page.attributes if (tag, name) == ("rect", "class")]
+    assert steps.count("step part takes") == 2
+    assert steps.count("step rest") == 2
+
+
+def test_what_remains_of_a_win_rate_stands_beside_it() -> None:
+    labels = [f.label for f in key_figures(case.full_results())]
+    at = labels.index("Pairwise win rate")
+    figure = key_figures(case.full_results())[at + 1]
+    assert figure.label == "Win rate beyond stopping and length"
+    assert figure.shown.text == "+7.8 points (−0.4 to +16.0, n = 94, 2 unscored)"
+
+
+# --- the verdict's standing --------------------------------------------------------------------
+
+
+@OUTPUTS
+def test_what_was_changed_since_is_listed_once(name: str) -> None:
+    text = read(name, case.full_results(registration=CHANGED))
+    assert "not pre-registered" in text
+    for change in CHANGES:
+        assert text.count(change) == 1
+    assert "no longer pre-registered, since what was fixed before judging was changed:" in text
+
+
+@OUTPUTS
+def test_without_a_record_the_verdict_is_not_pre_registered(name: str) -> None:
+    text = read(name, case.full_results(registration=None))
+    assert evidence.NOT_RECORDED in text
+    assert "SHA-256 of what was fixed" not in text
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("BCa bootstrap of 10,000, clustered by question", "by the bootstrap"),
+        ("t(93), clustered by question", "by Student's t"),
+        ("Wilson", "by Wilson"),
+    ],
+)
+def test_a_second_opinion_says_whose_it_is(method: str, told: str) -> None:
+    whole = case.full_results()
+    second = case.effect(0.698, 0.608, 0.774, method=method)
+    verdict = whole.verdict.model_copy(update={"second_opinion": second})
+    said = evidence.beside_verdict(whole.model_copy(update={"verdict": verdict}))
+    assert said.startswith(f"{told}: 60.8 to 77.4 %; ")
+
+
+def test_a_second_opinion_on_a_loss_is_in_its_unit_and_none_says_nothing() -> None:
+    results = plain.results()
+    assert evidence.beside_verdict(results) == ""
+    second = Estimate(value=-0.412, low=-0.49, high=-0.33, n_scored=96, n_unscored=0)
+    verdict = results.verdict.model_copy(update={"second_opinion": second})
+    said = evidence.beside_verdict(results.model_copy(update={"verdict": verdict}))
+    assert said == "by another method: −0.490 to −0.330"
+
+
+# --- alarms ------------------------------------------------------------------------------------
+
+
+@OUTPUTS
+def test_alarms_stand_before_the_reasons(name: str) -> None:
+    text = read(name, case.full_results())
+    reason = case.full_results().verdict.reasons[0]
+    assert text.index(evidence.ALARMED) < text.index("7 of 96 answers carry") < text.index(reason)
+    assert text.count(evidence.ALARMS_ABOVE) == 1
+    quiet = read(name, case.full_results(alarms=()))
+    assert evidence.ALARMED not in quiet
+    assert quiet.count(evidence.NO_ALARM) == 1
+
+
+def test_an_alarm_names_its_benchmark_where_there_are_several() -> None:
+    alarm = Alarm(id="x", benchmark="mt_bench", arm="fair-base", count=3, of=1200, text="loop")
+    several = plain.two_turn_results().model_copy(update={"alarms": (alarm,)})
+    assert evidence.alarms(several) == ["Fair-base (MT-Bench): loop (3 of 1,200)."]
+    nobodys = alarm.model_copy(update={"arm": None, "benchmark": None})
+    assert evidence.alarms(plain.results(alarms=(nobodys,))) == ["Loop (3 of 1,200)."]
+
+
+# --- the judge ---------------------------------------------------------------------------------
+
+
+@OUTPUTS
+def test_a_refused_judge_is_a_warning(name: str) -> None:
+    refusal = "The judge is refused: it named the better answer on 40 of 71 control pairs."
+    refused = with_pairwise(check=case.check(passes=False, sentence=refusal))
+    assert refusal in read(name, refused)
+    text = render(name, refused.model_copy(update={"alarms": ()}))
+    mark = '<div class="warning">' if name.endswith("html") else "> **Warning.** The judge"
+    assert text.count(mark) == 1
+    passed = render(name, case.full_results(alarms=()))
+    assert mark not in passed
+
+
+@OUTPUTS
+def test_a_judge_that_was_not_tested_says_so(name: str) -> None:
+    text = read(name, with_pairwise(check=None))
+    assert evidence.NOT_TESTED in text
+    assert "Both orders agree" in text
+    for absent in ("Control pairs", "control pairs,", "Requests sent twice", "A/A"):
+        assert absent not in text, absent
+
+
+@OUTPUTS
+def test_a_check_without_controls_has_its_sentence_and_no_table(name: str) -> None:
+    said = "The judge was not tested: the recipe asks for no control pairs."
+    check = case.check(
+        passes=None, sentence=said, overall=None, by_kind={}, cannot=(), self_comparison=None,
+        drift=ReplyDrift(n_repeated=4, n_compared=0, n_changed=0, mean_shift=None),
+    )  # fmt: skip
+    text = read(name, with_pairwise(check=check))
+    assert said in text
+    assert "The right answer" not in text
+    assert "could not be built" not in text
+    assert "4; no two replies could be compared" in text
+
+
+@OUTPUTS
+def test_without_a_judge_nothing_is_said_of_one(name: str) -> None:
+    results = without_judge().model_copy(update={"alarms": (), "placebo": None})
+    text = read(name, results, judgments=[])
+    assert "no judge compared the answers" in text
+    for absent in ("Does the judge", "Where the", "Placebo", evidence.NO_ALARM):
+        assert absent not in text, absent
+    assert "#judge" not in render("index.html", results, judgments=[])
+
+
+def test_opponents_under_one_protocol_share_a_block_and_have_rows_of_their_own() -> None:
+    results = plain.two_turn_results()
+    mt_bench = results.benchmarks["mt_bench"]
+    assert mt_bench.pairwise is not None
+    (one,) = evidence.judges(results)
+    assert one.sentence == evidence.NOT_TESTED
+    assert [what for what, _ in one.rows if what.startswith("Both")] == [
+        "Both orders agree (Answers to held-out questions, against base)",
+        "Both orders agree (MT-Bench, against base)",
+        "Both orders agree (MT-Bench, against fair-base)",
+    ]
+    other = mt_bench.pairwise.model_copy(update={"protocol": "mt-bench-pairwise"})
+    changed = mt_bench.model_copy(update={"pairwise": other})
+    two = evidence.judges(
+        results.model_copy(update={"benchmarks": {**results.benchmarks, "mt_bench": changed}})
+    )
+    assert [b.title.partition(", with ")[2] for b in two] == [
+        "this project's own prompt (tuneproof-pairwise)",
+        "FastChat's prompts and its rule for ties (mt-bench-pairwise)",
+    ]
+
+
+def test_a_judge_in_one_order_has_no_orders_that_disagree() -> None:
+    (one,) = evidence.judges(with_pairwise(orders=1))
+    assert [what for what, _ in one.rows][:2] == [
+        "Answer shown first preferred",
+        "Both orders agree",
+    ]
+    assert "Pairs whose two orders disagree" not in dict(one.rows)
+
+
+def test_a_judge_that_rates_was_not_tested() -> None:
+    rated = RatingsResult(
+        judge="gpt-4", protocol="mt-bench-single", against={}, lines=(), n_ratings=4,
+        n_unparsed=0, n_known_wrong=0,
+    )  # fmt: skip
+    heldout = plain.results().benchmarks["heldout"]
+    single = heldout.model_copy(update={"pairwise": None, "ratings": rated})
+    (one,) = evidence.judges(plain.results(benchmarks={"mt_bench": single}))
+    assert (one.title, one.sentence, one.rows) == (
+        "gpt-4, with FastChat's prompts (mt-bench-single)", evidence.NOT_TESTED, (),
+    )  # fmt: skip
+
+
+# --- where it comes from -----------------------------------------------------------------------
+
+
+@OUTPUTS
+def test_without_a_decomposition_there_is_nothing_of_it(name: str) -> None:
+    text = read(name, with_pairwise(decomposition=None))
+    for absent in ("comes from", "beyond stopping", "What remains", "Stopping, length"):
+        assert absent not in text, absent
+
+
+@OUTPUTS
+def test_where_no_pair_was_scored_throughout_the_sentence_stands_alone(name: str) -> None:
+    none = Estimate(value=None, low=None, high=None, n_scored=0, n_unscored=96)
+    said = "Where the result comes from is not known: no pair was scored before and after."
+    lost = case.decomposition(
+        whole=none, stopping=none, length=none, remaining=none, n_pairs=0, sentence=said
+    )
+    text = read(name, with_pairwise(decomposition=lost))
+    assert said in text
+    for absent in ("Pairs in this", "As answered:", "beyond stopping"):
+        assert absent not in text, absent
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"), [(0.01, 0.2, "win"), (-0.2, -0.01, "loss"), (-0.1, 0.1, "result")]
+)
+def test_a_win_is_called_one_only_where_its_interval_says_so(
+    low: float, high: float, word: str
+) -> None:
+    found = case.decomposition(whole=case.effect((low + high) / 2, low, high))
+    assert decomposed(found, Arm.BASE).title == f"Where the {word} comes from"
+
+
+# --- the placebo -------------------------------------------------------------------------------
+
+
+def test_a_placebo_judged_against_tuned_has_one_estimate() -> None:
+    judged = case.placebo(
+        metric="win_rate", tuned_gain=None, placebo_gain=None, placebo_is_better=None,
+        over_placebo=case.effect(0.12, 0.02, 0.22),
+    )  # fmt: skip
+    shown = evidence.placebo(plain.results(placebo=judged))
+    assert shown is not None
+    assert shown.rows == (
+        (
+            "Tuned against placebo: win rate less one half",
+            "+12.0 points (+2.0 to +22.0, n = 94, 2 unscored); detectable: 14.3 points",
+        ),
+    )
+    assert shown.caption == "Pairwise win rate; above 0 is better"
+    assert evidence.placebo(plain.results()) is None
+
+
+# --- text of others is inert, and the page can be read by ear ----------------------------------
+
+
+def hostile() -> Results:
+    """Everything that a text can stand in, with a text that tries to get out."""
+    check = case.check(
+        sentence=EVIL, passes=False, protocol=EVIL, cannot=(EVIL,),
+        by_kind={EVIL: case.accuracy(1, 2, 0.1, 0.9)},
+    )  # fmt: skip
+    whole = with_pairwise(
+        judge=EVIL, protocol=EVIL, check=check, decomposition=case.decomposition(sentence=EVIL)
+    )
+    second = case.effect(0.698, 0.608, 0.774, method=EVIL)
+    return whole.model_copy(
+        update={
+            "verdict": whole.verdict.model_copy(update={"second_opinion": second}),
+            "registration": Registered(
+                registered=False, digest=EVIL, sentence=EVIL, differences=(EVIL, "harmless")
+            ),
+            "placebo": case.placebo(metric=EVIL, sentence=EVIL),
+            "alarms": (Alarm(id=EVIL, benchmark=EVIL, arm=EVIL, count=1, of=2, text=EVIL),),
+        }
+    )
+
+
+def test_hostile_text_stays_text_on_the_page() -> None:
+    text = render("index.html", hostile())
+    page = Page(text)
+    assert page.tags["script"] == 1
+    assert "img" not in page.tags
+    assert not [name for _, name, _ in page.attributes if name.startswith("on") or name == "style"]
+    assert page.text.count("</script><script>alert(1)</script>") > 10
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+
+
+def test_hostile_text_is_escaped_in_markdown() -> None:
+    text = render("report.md", hostile())
+    outside = outside_fences(text)
+    assert "<" not in outside
+    assert not re.search(r"(?<!\\)`", outside)
+    assert "\n# not a heading" not in outside
+    for block in re.findall(r"(?:^\|.*\n)+", outside, flags=re.MULTILINE):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1, block
+
+
+@pytest.mark.parametrize("make", [case.full_results, without_judge])
+def test_the_page_with_all_of_it_can_be_read_by_ear(make: Any) -> None:
+    text = render("index.html", make())
+    page = Page(text)
+    assert all("scope=" in head for head in re.findall(r"<th\b[^>]*>", text))
+    assert all("aria-label=" in svg for svg in re.findall(r"<svg\b[^>]*>", text))
+    names = [value for _, name, value in page.attributes if name == "id"]
+    assert len(names) == len(set(names)), "an id occurs twice"
+    wanted = [value[1:] for _, name, value in page.attributes if name == "href" and "#" in value]
+    wanted += [value for _, name, value in page.attributes if name == "aria-labelledby"]
+    assert set(wanted) <= set(names)
+
+
+def test_the_case_is_one_that_the_records_allow() -> None:
+    found = case.full_results().benchmarks["heldout"].pairwise
+    assert found is not None
+    split = found.decomposition
+    assert split is not None
+    assert PairwiseResult.model_validate(found.model_dump()) == found
+    values = [part.value for part in split.parts]
+    assert sum(v for v in values if v is not None) == pytest.approx(split.whole.value)
