@@ -337,6 +337,17 @@ class Similarity(Record):
     exact: bool | None
 
 
+class UnsureTry(Record):
+    """A try of a judge request that may have to be paid for, though nobody told its price.
+
+    ``usd`` is the most that it can cost. ``key`` is its number, in the order of the journal.
+    """
+
+    key: str
+    judge: str
+    usd: float
+
+
 class BatchEvent(Record):
     """What happened to a batch of judge requests that is asked for all at once, and takes hours.
 

@@ -211,8 +211,15 @@ def test_tries_whose_price_is_not_told_are_counted_at_their_worst(tmp_path: Path
     assert asked.unsure_usd == pytest.approx(WORST)
     with ChatServer(lambda _: silent) as server:
         asked = ask(tmp_path / "b", judge(server.url, prices=PRICES), [1])
+        # Nor do they get lost: the next run's budget knows of them.
+        budget = 2.5 * WORST
+        with pytest.raises(StageError, match=r"\$0.0003 for tries whose price was not told"):
+            ask(tmp_path / "b", judge(server.url, prices=PRICES, budget_usd=budget), range(1, 5))
+        assert len(server.received) == 2
     assert asked.usd == 0
     assert asked.unsure_usd == pytest.approx(WORST)
+    again = ask(tmp_path / "b", judge(server.url, prices=PRICES), [1, 2])
+    assert again.unsure_usd == pytest.approx(2 * WORST)
 
 
 @pytest.mark.parametrize("concurrency", [1, 7, 50])

@@ -29,6 +29,8 @@ from tuneproof.judge.intake import (
 from tuneproof.judge.meter import Meter, spent_usd
 from tuneproof.judge.pacing import Pace, Tries
 from tuneproof.judge.prices import price_of
+from tuneproof.records import UnsureTry
+from tuneproof.workspace import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +42,9 @@ __all__ = ["ENOUGH_WITHOUT_PROBABILITIES", "Asked", "Journals", "Request", "ask_
 
 PATIENCE_S: Final = 600.0
 """An endpoint that only turns requests away for so long is given up."""
+
+UNSURE_JOURNAL: Final = "unsure.journal.jsonl"
+"""Tries whose price nobody told; beside the journals of replies."""
 
 DRAIN_S: Final = 10.0
 """How long replies in flight, which may have to be paid for, are waited for after an error that
@@ -75,33 +80,32 @@ def ask_all(
         asked.gives_probabilities |= request.weighted_by is not None and has_probabilities(reply)
     asked.n_requests = len(to_ask)
     n_known = len(asked.replies)
-    price, _ = price_of(judge)
-    before_usd, n_before = 0.0, 0
-    if not replay:
-        before_usd, n_before = _spent(judge, journals)
-    if price is not None:
-        asked.usd, asked.unsure_usd = before_usd, 0.0
+    if to_ask:
+        check(judge)
+    with contextlib.ExitStack() as files:
+        meter, n_before = _meter(judge, None if replay else journals, files)
+        if to_ask:
+            task = files.enter_context(
+                reporter.task("judge", n_known + len(to_ask), unit="replies", done=n_known)
+            )
+            intake = Intake(
+                judge=judge,
+                journals=None if replay else journals,
+                asked=asked,
+                meter=meter,
+                task=task,
+                n_before=n_before,
+            )
+            if judge.batch_api:
+                from tuneproof.judge.batch import ask_in_batches
+
+                asyncio.run(ask_in_batches(list(to_ask.values()), intake, reporter))
+            else:
+                asyncio.run(_ask_concurrently(list(to_ask.values()), intake))
+        if meter.knows_price:
+            asked.usd, asked.unsure_usd = meter.usd, meter.unsure_usd
     if not to_ask:
         return asked
-    check(judge)
-    meter = Meter(judge, price, before_usd=before_usd)
-    with reporter.task("judge", n_known + len(to_ask), unit="replies", done=n_known) as task:
-        intake = Intake(
-            judge=judge,
-            journals=None if replay else journals,
-            asked=asked,
-            meter=meter,
-            task=task,
-            n_before=n_before,
-        )
-        if judge.batch_api:
-            from tuneproof.judge.batch import ask_in_batches
-
-            asyncio.run(ask_in_batches(list(to_ask.values()), intake, reporter))
-        else:
-            asyncio.run(_ask_concurrently(list(to_ask.values()), intake))
-    if price is not None:
-        asked.usd, asked.unsure_usd = meter.usd, meter.unsure_usd
     if n_known == 0 and asked.failures.total() == len(to_ask):
         raise gave_up(judge, asked, f"all {len(to_ask)} requests failed")
     if asked.held:
@@ -116,17 +120,26 @@ def ask_all(
     return asked
 
 
-def _spent(judge: Judge, journals: Journals) -> tuple[float, int]:
-    """What the judge's replies in the journals cost, and how many they are."""
+def _meter(
+    judge: Judge, journals: Journals | None, files: contextlib.ExitStack
+) -> tuple[Meter, int]:
+    """The meter, with what the journals' replies cost; and how many those are."""
+    price, _ = price_of(judge)
+    if journals is None:
+        return Meter(judge, price), 0
     from tuneproof.judge.batch import batched_keys
 
-    return spent_usd(
+    before_usd, n_before = spent_usd(
         [*journals.judgments.records(), *journals.ratings.records()],
         judge=judge,
         single=price_of(judge.model_copy(update={"batch_api": False}))[0],
         batched=price_of(judge.model_copy(update={"batch_api": True}))[0],
         in_batches=batched_keys(journals),
     )
+    unsure = files.enter_context(
+        Journal(journals.judgments.path.with_name(UNSURE_JOURNAL), UnsureTry)
+    )
+    return Meter(judge, price, before_usd=before_usd, unsure=unsure), n_before
 
 
 # --- many at once ----------------------------------------------------------------------------

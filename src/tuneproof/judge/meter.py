@@ -9,9 +9,11 @@ write. When its reply comes, what it really cost takes that place. The prices ar
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 from tuneproof.errors import StageError
+from tuneproof.records import UnsureTry
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from tuneproof.judge.prices import Price
     from tuneproof.recipe import Judge
     from tuneproof.records import Judgment, Rating
+    from tuneproof.workspace import Journal
 
 TOKENS_A_MESSAGE: Final = 16
 """More than any chat template puts around a message of the models whose price is known."""
@@ -32,21 +35,36 @@ class Meter:
         judge: whose ``budget_usd`` holds; None for no limit.
         price: of a million tokens; None where it is not known (and then there is no budget).
         before_usd: what the replies of earlier runs cost.
+        unsure: where the tries are kept whose price nobody told; None to keep none.
 
     ``usd`` is what replies cost, those of earlier runs included. ``unsure_usd`` is the worst case
     of tries whose price nobody told (no reply in time, a connection that was lost, a reply without
-    counts of its tokens): it counts against the budget.
+    counts of its tokens), those of earlier runs included: it counts against the budget.
     """
 
-    def __init__(self, judge: Judge, price: Price | None, *, before_usd: float = 0.0) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        price: Price | None,
+        *,
+        before_usd: float = 0.0,
+        unsure: Journal[UnsureTry] | None = None,
+    ) -> None:
         assert price is not None or judge.budget_usd is None, "check() lets no such recipe through"
         self._judge, self._price, self._budget = judge, price, judge.budget_usd
         self._held_usd = 0.0
         self._n_held = 0
         self._changed = asyncio.Event()
         self.usd = before_usd
-        self.unsure_usd = 0.0
+        self._unsure = unsure
+        before = unsure.records() if unsure is not None else ()
+        self.unsure_usd = math.fsum(t.usd for t in before if t.judge == judge.name)
         self.tokens = 0
+
+    @property
+    def knows_price(self) -> bool:
+        """Whether dollars can be told."""
+        return self._price is not None
 
     def cost_usd(self, prompt_tokens: float, completion_tokens: float) -> float:
         """The price of so many tokens; 0 where it is not known."""
@@ -97,13 +115,20 @@ class Meter:
         self._n_held -= 1
         self._held_usd = self._held_usd - usd if self._n_held else 0.0
         if reply is None:
-            self.unsure_usd += usd if may_cost else 0.0
+            if may_cost:
+                self._note_unsure(usd)
         elif reply.prompt_tokens is None or reply.completion_tokens is None:
-            self.unsure_usd += usd
+            self._note_unsure(usd)
         else:
             self.usd += self.cost_usd(reply.prompt_tokens, reply.completion_tokens)
             self.tokens += reply.prompt_tokens + reply.completion_tokens
         self._changed.set()
+
+    def _note_unsure(self, usd: float) -> None:
+        self.unsure_usd += usd
+        if usd and self._unsure is not None:
+            key = str(len(self._unsure))
+            self._unsure.append([UnsureTry(key=key, judge=self._judge.name, usd=usd)])
 
     def shown(self) -> str:
         """The spending in a few words; empty where nothing has a price."""

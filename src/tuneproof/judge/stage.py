@@ -276,13 +276,9 @@ def _ask(
         prompt_tokens=sum(r.prompt_tokens or 0 for r in replies.values()),
         completion_tokens=sum(r.completion_tokens or 0 for r in replies.values()),
         resent=dict(first.resent + second.resent),
-        # The journals' replies, so the second asking's count holds the first's.
+        # Of the journals: the second asking's count holds the first's.
         usd=second.usd,
-        unsure_usd=(
-            None
-            if first.unsure_usd is None or second.unsure_usd is None
-            else first.unsure_usd + second.unsure_usd
-        ),
+        unsure_usd=second.unsure_usd,
     )
 
 
