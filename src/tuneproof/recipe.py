@@ -206,6 +206,13 @@ class Generate(Section):
     batch_size: int = Field(default=8, ge=1)
 
 
+class Prices(Section):
+    """What a million tokens cost, in USD: those that the judge reads, and those that it writes."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+
 REFERENCE_JUDGE: Final = "nearness to the reference response (chrF)"
 """The name of the judge that is no model."""
 
@@ -237,10 +244,17 @@ class Judge(Section):
     protocol always plays both games. ``decompose`` has the answers that stopping or length can
     have decided judged again, cut. ``temperature`` and ``max_tokens`` are of the project's own
     prompts; a benchmark's protocol brings its own, but for the temperature of ``binary`` and
-    MT-Bench, which is 0 there as here. The prices replace those of the price table.
+    MT-Bench, which is 0 there as here. ``local`` is a chat model that this process loads itself:
+    ``model`` is then a hub id, a folder or ``asset:NAME``.
+
+    ``concurrency`` is a ceiling: how many requests are in flight at once grows towards it while the
+    endpoint keeps up, and shrinks when it says that they are too many. ``timeout_s`` is for one try
+    of one request. ``budget_usd`` ends the stage before its replies could cost more than that, in
+    all runs of it together; ``prices`` replace those of the price table. ``batch_api`` asks through
+    OpenAI's Batch API: half the price (the prices stay those of single requests), and up to a day.
     """
 
-    kind: Literal["openai", "replay", "reference"] = "openai"
+    kind: Literal["openai", "replay", "local", "reference"] = "openai"
     model: str = "gpt-4o-mini"
     base_url: str | None = None
     api_key_env: str | None = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -250,10 +264,11 @@ class Judge(Section):
     orders: int = Field(default=2, description="expected 1 or 2 (2 judges both orders)")
     decompose: bool = True
     checks: JudgeChecks = JudgeChecks()
-    concurrency: int = Field(default=8, ge=1)
+    concurrency: int = Field(default=32, ge=1, le=1000)
     timeout_s: float = Field(default=120.0, gt=0)
-    usd_per_million_input_tokens: float | None = Field(default=None, ge=0)
-    usd_per_million_output_tokens: float | None = Field(default=None, ge=0)
+    prices: Prices | None = None
+    budget_usd: float | None = Field(default=None, gt=0)
+    batch_api: bool = False
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -261,6 +276,10 @@ class Judge(Section):
             raise ValueError("expected a journal for kind replay")
         if self.kind != "replay" and self.journal is not None:
             raise ValueError("journal belongs to kind replay")
+        if self.kind != "openai" and self.batch_api:
+            raise ValueError("batch_api belongs to kind openai")
+        if self.kind == "local" and self.base_url is not None:
+            raise ValueError("base_url belongs to the other kinds: a local judge has no address")
         return self
 
     @property

@@ -337,6 +337,32 @@ class Similarity(Record):
     exact: bool | None
 
 
+class UnsureTry(Record):
+    """A try of a judge request that may have to be paid for, though nobody told its price.
+
+    ``usd`` is the most that it can cost. ``key`` is its number, in the order of the journal.
+    """
+
+    key: str
+    judge: str
+    usd: float
+
+
+class BatchEvent(Record):
+    """What happened to a batch of judge requests that is asked for all at once, and takes hours.
+
+    ``planned``: the batch ``tag`` is about to be made of the requests ``keys``; ``made``: the
+    endpoint calls it ``batch_id``; ``dropped``: these ``keys`` of it will never have a reply in it,
+    so that they can be asked again. ``key`` tells the events apart.
+    """
+
+    key: str
+    tag: str
+    event: Literal["planned", "made", "dropped"]
+    batch_id: str | None = None
+    keys: tuple[str, ...] = ()
+
+
 class Preference(Record):
     """P(tuned is better) for one pair of answers, from all judgments of it; None means unscored.
 

@@ -151,6 +151,10 @@ class Journal(Generic[R]):
         """The record of that key, if there is one."""
         return self._records.get(key)
 
+    def records(self) -> Iterable[R]:
+        """All records, in the order in which they were added."""
+        return self._records.values()
+
     def append(self, records: Sequence[R]) -> None:
         """Add records whose keys are not there yet, in one write."""
         new = [r for r in records if self._key(r) not in self._records]
