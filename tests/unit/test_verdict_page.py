@@ -33,7 +33,8 @@ SEED = 42
 
 def replies() -> list[list[str]]:
     """The table's rows, cell by cell."""
-    rows = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if re.match(r"\| q\d", line)]
+    lines = [line for line in TEXT.splitlines() if re.match(r"\| q\d", line)]
+    rows = [line.strip("| ").split(" | ") for line in lines]
     assert len(rows) == 16
     return rows
 
