@@ -37,15 +37,32 @@ def _prepare_check(run: Run) -> None:
     check_data(run.recipe.data)
     last = run.dir.manifest("prepare")
     check_targets(run.recipe.data, {f.path for f in last.outputs} if last is not None else set())
-    test = run.prepared.splits[Split.TEST]
-    if run.recipe.verdict.metric == "exact_match" and not any(e.checkable for e in test):
-        raise RecipeError(
-            "no row of the test split is checkable",
-            place="verdict.metric",
-            value="exact_match",
-            remedy="Name the column that says so in data.columns.checkable, or choose another "
-            "metric.",
-        )
+    _check_questions(run)
+
+
+def _check_questions(run: Run) -> None:
+    """Refuse a verdict on fewer than two questions: nothing has an interval then."""
+    rule, evaluate = run.recipe.verdict, run.recipe.evaluate
+    heldout = next((e for e in evaluate if isinstance(e, Heldout)), None)
+    wanted = rule.benchmark or (evaluate[0].benchmark if rule.metric == "win_rate" else "heldout")
+    chosen = next(e for e in evaluate if e.benchmark == wanted)
+    n, kind = chosen.questions, "question"
+    if chosen is heldout:
+        test = run.prepared.splits[Split.TEST][: chosen.questions]
+        n = len(test)
+        if rule.metric == "exact_match":
+            n, kind = sum(e.checkable for e in test), "question with one right answer"
+    if n is None or n >= 2:
+        return
+    remedy = f"Ask more questions of {wanted}, or choose another metric."
+    if rule.metric == "exact_match" and n == 0:
+        remedy = "Name the column that says so in data.columns.checkable, or choose another metric."
+    raise RecipeError(
+        f"{wanted} has {'no' if n == 0 else 'one'} {kind} for it, and an interval takes two",
+        place="verdict.metric",
+        value=rule.metric,
+        remedy=remedy,
+    )
 
 
 def _prepare_run(run: Run, folder: Path) -> StageResult:

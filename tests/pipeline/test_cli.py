@@ -175,7 +175,7 @@ def test_exact_match_needs_a_checkable_row(
     rows = (tmp_path / "rows.jsonl").read_text().replace("true", "false")
     (tmp_path / "rows.jsonl").write_text(rows)
     done = tuneproof("run", recipe, "--run-dir", tmp_path / "run")
-    assert "verdict.metric = exact_match: no row of the test split is checkable" in refused(done)
+    assert "heldout has no question with one right answer for it" in refused(done)
 
 
 def test_max_steps_only_ends_training_early(

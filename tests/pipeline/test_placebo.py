@@ -18,7 +18,10 @@ from tuneproof.data.placebo import shuffle_responses
 from tuneproof.data.templates import parse_template
 from tuneproof.errors import DataError
 from tuneproof.export.write import export_run
+from tuneproof.generate.plan import PLACEBO as PLACEBO_ARM
+from tuneproof.generate.plan import Respondent
 from tuneproof.generate.samples import asked_twice, second_prompts
+from tuneproof.generate.transformers_backend import TransformersBackend, load_adapters
 from tuneproof.progress import SilentReporter
 from tuneproof.recipe import Model
 from tuneproof.recipe_file import load_recipe
@@ -37,7 +40,7 @@ from tuneproof.records import (
     TrainingSummary,
     first_samples,
 )
-from tuneproof.train.model import load_tokenizer
+from tuneproof.train.model import load_model, load_tokenizer
 from tuneproof.train.stage import train_adapters
 from tuneproof.workspace import RunDir, describe_file, read_records, write_records
 
@@ -102,7 +105,7 @@ def test_the_placebo_is_the_training_of_shuffled_rows_and_changes_no_other(
     write_records(tmp_path / "shuffled/examples.jsonl", shuffled)
     by_hand = tmp_path / "by-hand/train"
     train_adapters(
-        load_recipe(recipe, ()),
+        load_recipe(recipe),
         prepare_dir=tmp_path / "shuffled",
         out=by_hand,
         reporter=SilentReporter(),
@@ -265,7 +268,19 @@ def test_nothing_else_notices_the_placebo_or_second_samples(
     assert [x for x in losses if x.arm is not Arm.PLACEBO] == losses_of(plain)
     by_arm = {arm: [x.response_nll for x in losses if x.arm is arm] for arm in Arm}
     assert len(by_arm[Arm.PLACEBO]) == len(by_arm[Arm.TUNED]) == 18
-    assert by_arm[Arm.PLACEBO] != by_arm[Arm.TUNED]
+    # The placebo's weights: the only ones of the three that give its likelihoods.
+    base_model = Model(id=load_recipe(recipe).model.id, dtype="float32")
+    adapters = [rich / "train/adapter", rich / "train/adapter-placebo"]
+    rows = [p.token_ids or () for p in read_records(rich / "generate/prompts.jsonl", Prompt)]
+    both, alone = (
+        TransformersBackend(
+            load_adapters(load_model(base_model), tuned_by, placebo=placebo_by),
+            load_tokenizer(base_model),
+        )
+        for tuned_by, placebo_by in ((adapters[:1], adapters[1]), (adapters[1:], None))
+    )
+    assert both.nll(rows, PLACEBO_ARM) == alone.nll(rows, Respondent(Arm.TUNED))
+    assert len({tuple(values) for values in by_arm.values() if values}) == 3
     manifest = RunDir(rich).manifest("generate")
     assert manifest is not None
     assert (manifest.facts["adapters"], manifest.facts["answers"]) == (1, 3 * 18)
@@ -428,7 +443,7 @@ def test_which_questions_are_answered_twice(tiny_recipe: Callable[..., Path]) ->
         return [p.question_id for p in second_prompts(load_recipe(path, overrides), prompts)]
 
     assert drawn() == []
-    assert asked_twice(load_recipe(path, ())) is None
+    assert asked_twice(load_recipe(path)) is None
     some = drawn(TWICE)
     assert asked_twice(load_recipe(path, (TWICE,))) == "heldout"  # mt_bench is not asked in pairs
     assert len(some) == N_TWICE

@@ -106,7 +106,8 @@ def pairwise_result(
     questions = dict.fromkeys(p.question_id for p in prompts)
     category_of = {p.question_id: p.category for p in prompts}
     agreed = [p for p in preferences if p.orders_agree is not None]
-    decided = [j for j in judgments if j.prefers in ("A", "B")]
+    # What a protocol knows without a judge tells nothing of a judge.
+    decided = [j for j in judgments if j.asked and j.prefers in ("A", "B")]
     scored = _by_question(preferences)
     some = preferences[0]
 
