@@ -123,6 +123,7 @@ def _train_run(run: Run, folder: Path) -> StageResult:
         facts={
             "steps": sum(s.steps for s in trained.summaries),
             "tokens": sum(s.tokens for s in trained.summaries),
+            "packing": "; ".join(sorted({s.packing for s in trained.summaries})),
         },
     )
 

@@ -255,6 +255,7 @@ def _train_one(
         duration_s=round(time.monotonic() - started, 1),
         dtype=str(model.get_base_model().dtype).removeprefix("torch."),
         device=describe_device(),
+        packing=run.packing,
     )
     write_json(part.summary, summary.model_dump(mode="json"))
     return model.unload(), run.resumed
@@ -304,6 +305,7 @@ def loss_curve(history: Sequence[dict[str, float]]) -> list[LossPoint]:
     names = {
         "loss": "train_loss",
         "eval_loss": "eval_loss",
+        "eval_token_loss": "eval_token_loss",
         "learning_rate": "learning_rate",
         "grad_norm": "grad_norm",
     }
