@@ -172,7 +172,7 @@ class Train(Section):
 
     @property
     def micro_batch_tokens(self) -> int:
-        """Most tokens that go through the model at once: those of the padded recipe at its worst."""
+        """Most tokens that go through the model at once: what padding computes at its worst."""
         return self.token_budget or self.micro_batch_size * self.max_length
 
     def steps_per_epoch(self, n_rows: int) -> int:

@@ -16,9 +16,11 @@ from tuneproof.recipe import Lora, Model, Monitor, Train
 from tuneproof.records import Example
 from tuneproof.train import attention
 from tuneproof.train.loss import choose_loss, linear_nll
+from tuneproof.train.lowrank import fewer_passes, low_rank
 from tuneproof.train.model import add_lora, load_model, load_tokenizer
 from tuneproof.train.packed import (
     Packing,
+    base_of,
     choose_packing,
     micro_batch,
     packed_model,
@@ -283,7 +285,7 @@ def test_a_packed_sequences_logits_are_those_of_the_sequence_alone(
     features = sequences([7, 600, 1, 130, 257])
     batch = {k: v for k, v in micro_batch(features).items() if k not in ("labels",)}
     batch.pop("logits_to_keep")
-    base = model.get_base_model()
+    base = base_of(model)
     with torch.no_grad():
         base.set_attn_implementation(way)
         packed = model(**batch).logits[0]
@@ -409,7 +411,7 @@ def test_a_model_that_does_more_than_ours_is_computed_by_its_own_means(
 
 def test_an_adapter_on_the_head_is_trained_with_its_logits(tiny_model: Path) -> None:
     model = tiny(tiny_model, target_modules=("q_proj", "lm_head"))
-    assert choose_loss(model.get_base_model()) == "supervised logits"
+    assert choose_loss(base_of(model)) == "supervised logits"
     features = packed_features(Train(**TRAIN), encoded(tiny_model, 2), pad=2)
     chosen = choose_packing(model, features)
     assert isinstance(chosen, Packing)
@@ -428,17 +430,20 @@ def test_the_loss_in_pieces_is_cross_entropy(dtype: torch.dtype) -> None:
     targets = torch.randint(0, 1000, (600,))
     scale = torch.rand(600)
     nll = linear_nll(hidden, weight, targets)
-    (nll * scale).sum().backward()
+    (nll * scale).sum().backward()  # type: ignore[no-untyped-call]
     assert hidden.grad is not None
-    found, hidden.grad = hidden.grad, None
+    found = hidden.grad.clone()
+    hidden.grad = None
     whole = torch.nn.functional.cross_entropy(
         torch.nn.functional.linear(hidden, weight).float(), targets, reduction="none"
     )
-    (whole * scale).sum().backward()
+    (whole * scale).sum().backward()  # type: ignore[no-untyped-call]
+    expected = hidden.grad
+    assert expected is not None
     assert nll.dtype == torch.float32
     assert torch.allclose(nll, whole, atol=1e-5)
     tolerance = 1e-6 if dtype == torch.float32 else 1e-2
-    assert (found.float() - hidden.grad.float()).norm() < tolerance * hidden.grad.float().norm()
+    assert (found.float() - expected.float()).norm() < tolerance * expected.float().norm()
 
 
 def test_a_target_out_of_reach_has_a_finite_loss() -> None:
@@ -463,7 +468,7 @@ def test_the_model_is_given_back_as_it_was(tiny_model: Path) -> None:
     model = tiny(tiny_model)
     ids = torch.tensor([[1, 5, 6, 7]])
     before = model(input_ids=ids, labels=ids).loss
-    base = model.get_base_model()
+    base = base_of(model)
     head = base.lm_head
     with packed_model(model, Packing(attention=attention.SEGMENTS, loss="chunked")):
         assert base.lm_head is not head
@@ -472,3 +477,62 @@ def test_the_model_is_given_back_as_it_was(tiny_model: Path) -> None:
     after = model(input_ids=ids, labels=ids)
     assert torch.equal(before, after.loss)
     assert after.logits.shape[-1] == base.config.vocab_size
+
+
+# --- the adapter's part -----------------------------------------------------------------------
+
+
+def test_the_adapters_part_is_pefts(tiny_model: Path) -> None:
+    """Without dropout: outputs and all gradients of a trained adapter."""
+    model = tiny(tiny_model, target_modules="all-linear")
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    ids = torch.tensor([[1, *range(20, 60)]])
+
+    def step() -> tuple[torch.Tensor, torch.Tensor]:
+        model.zero_grad()
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        return loss, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    loss, gradient = step()
+    with fewer_passes(model):
+        again, found = step()
+    assert again.item() == pytest.approx(loss.item(), abs=1e-6)
+    assert (found - gradient).norm() < 1e-5 * gradient.norm()
+
+
+def test_dropout_is_pytorchs_in_distribution() -> None:
+    """Mean and variance of what is kept, its gradient at the same places, and a mask a call."""
+    torch.manual_seed(0)
+    p, n = 0.05, 400_000
+    x = torch.ones(1, n // 100, 100, requires_grad=True)
+    eye = torch.eye(100)
+    out = low_rank(x, eye, eye, scaling=1.0, p=p)
+    dropped = out == 0
+    # Four standard errors of a share of 0.05 in 400,000.
+    assert dropped.float().mean().item() == pytest.approx(p, abs=4 * (p * (1 - p) / n) ** 0.5)
+    assert len(set(out[~dropped].tolist())) == 1
+    assert out.max().item() == pytest.approx(1 / (1 - p), abs=1e-4)
+    out.sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    assert torch.equal(x.grad == 0, dropped)
+    # Neighbours, and the next call, are independent: 0.0025 of both are dropped.
+    flat = dropped.flatten()
+    other = (low_rank(x, eye, eye, scaling=1.0, p=p) == 0).flatten()
+    for both in (flat[1:] & flat[:-1], flat[4:] & flat[:-4], flat & other):
+        assert both.float().mean().item() == pytest.approx(p * p, abs=4 * (p * p / n) ** 0.5)
+
+
+def test_modules_that_do_more_are_left_to_peft(tiny_model: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = load_model(Model(id=str(tiny_model), dtype="float32"))
+    model = get_peft_model(base, LoraConfig(use_dora=True, task_type="CAUSAL_LM"))
+    with fewer_passes(model):
+        assert not any("forward" in vars(m) for m in model.modules())
+    plain = tiny(tiny_model)
+    with fewer_passes(plain):
+        assert sum("forward" in vars(m) for m in plain.modules()) == 4
+    assert not any("forward" in vars(m) for m in plain.modules())

@@ -53,7 +53,9 @@ def test_many_rows_are_packed_in_windows() -> None:
 
 
 def test_a_sequence_longer_than_the_budget_is_named() -> None:
-    with pytest.raises(DataError, match=r"train\.token_budget = 8: sequence 1 .* has 9 tokens") as e:
+    with pytest.raises(
+        DataError, match=r"train\.token_budget = 8: sequence 1 .* has 9 tokens"
+    ) as e:
         pack([3, 9], budget=8)
     assert "--set train.token_budget=9" in str(e.value)
 
@@ -62,7 +64,9 @@ def test_a_budget_too_small_is_refused_in_the_recipe() -> None:
     from tuneproof.cli import bundled_recipe
 
     demo = bundled_recipe("demo")
-    with pytest.raises(RecipeError, match=r"to hold a sequence of max_length: 511 is less than 512"):
+    with pytest.raises(
+        RecipeError, match=r"to hold a sequence of max_length: 511 is less than 512"
+    ):
         load_recipe(demo, ["train.token_budget=511"])
     assert load_recipe(demo, ["train.token_budget=512"]).train.micro_batch_tokens == 512
     assert load_recipe(demo).train.micro_batch_tokens == 2 * 512

@@ -1,12 +1,14 @@
 """Attention inside packed sequences, and never across them.
 
-Each way is registered with transformers under a name of ours, together with a mask function: without
-one, transformers would make no mask, and an attention that expects one would leak. Which way is
-right for a model is found out by ``packed.prove``, on the model itself; here are only the ways.
+Each way is registered with transformers under a name of ours, together with a mask function:
+without one, transformers would make no mask, and an attention that expects one would leak. Which
+way is right for a model is found out by ``packed.prove``, on the model itself; here are only the
+ways.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -98,7 +100,7 @@ def attend_segments(
     query = (query * scaling).view(groups, shared, tokens, width)
     ends: Sequence[int] = given["cu_seq_lens_q"].tolist()
     found = []
-    for begin, end in zip(ends, ends[1:], strict=False):
+    for begin, end in pairwise(ends):
         k, v = key[0, :, begin:end].transpose(1, 2), value[0, :, begin:end]
         for a in range(0, end - begin, BLOCK):
             b = min(a + BLOCK, end - begin)

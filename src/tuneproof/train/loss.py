@@ -44,12 +44,12 @@ def linear_nll(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
         raise NotImplementedError("the head is trained")
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-    return cast("torch.Tensor", _LinearNll.apply(hidden, weight.to(hidden.dtype), targets))
+    return cast("torch.Tensor", _LinearNll.apply(hidden, weight.to(hidden.dtype), targets))  # type: ignore[no-untyped-call]
 
 
 class _LinearNll(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
     ) -> torch.Tensor:
         nll = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
@@ -69,9 +69,7 @@ class _LinearNll(torch.autograd.Function):
         return nll
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, nll_gradient: torch.Tensor
-    ) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, nll_gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * nll_gradient[:, None].to(gradient.dtype), None, None
 
@@ -98,7 +96,7 @@ def choose_loss(model: PreTrainedModel) -> LossWay:
 
     Otherwise ``supervised logits``: the model's own head, at supervised positions alone.
     """
-    head = model.get_output_embeddings()
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     plain = type(head) is torch.nn.Linear and head.bias is None and not head.weight.requires_grad
     capped = getattr(model.config, "final_logit_softcapping", None)
     return "chunked" if plain and not capped else "supervised logits"
@@ -112,7 +110,7 @@ def loss_inside(model: PreTrainedModel, way: LossWay) -> Iterator[None]:
     and either ``num_items_in_batch``, by which the summed loss is divided, or
     ``each=True`` for a loss of shape (n,).
     """
-    head = model.get_output_embeddings()
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
 
     def loss(
         logits: torch.Tensor,
@@ -139,11 +137,11 @@ def loss_inside(model: PreTrainedModel, way: LossWay) -> Iterator[None]:
     model.loss_function = loss
     if way == "chunked":
         assert isinstance(head, torch.nn.Linear)
-        model.set_output_embeddings(_PassThrough(head))
+        model.set_output_embeddings(_PassThrough(head))  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        model.set_output_embeddings(head)
+        model.set_output_embeddings(head)  # type: ignore[no-untyped-call]
         if had_own:
             model.loss_function = before
         else:

@@ -2,8 +2,8 @@
 
 ``PackedSteps`` is transformers' ``Trainer`` with three things exchanged: a batch is one optimizer
 step's sequences, packed; a training step sends them through the model micro-batch by micro-batch;
-validation packs all rows. Order of rows, optimizer, schedule, logging, checkpoints and callbacks are
-the Trainer's. The loss is the sum over the step's targets divided by their number, whatever the
+validation packs all rows. Order of rows, optimizer, schedule, logging, checkpoints and callbacks
+are the Trainer's. The loss is the sum over the step's targets divided by their number, whatever the
 micro-batches and whatever the number of processes.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -21,6 +21,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from tuneproof.data.encode import IGNORED
 from tuneproof.train.attention import candidates
 from tuneproof.train.loss import LossWay, choose_loss, loss_inside
+from tuneproof.train.lowrank import fewer_passes
 from tuneproof.train.packing import pack
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ def micro_batch(features: Sequence[Feature]) -> dict[str, Any]:
     """
     features = features or [{"input_ids": [0], "labels": [IGNORED]}]
     lengths = [len(f["input_ids"]) for f in features]
-    ids, positions, kept, targets = [], [], [], []
+    ids: list[int] = []
+    positions: list[int] = []
+    kept: list[int] = []
+    targets: list[int] = []
     for feature in features:
         labels = feature["labels"]
         # A position predicts the token after it; the last of a sequence predicts none.
@@ -127,8 +131,9 @@ class PackedSteps(Trainer):
     """The Trainer over packed steps.
 
     Its ``per_device_train_batch_size`` counts all sequences of an optimizer step, over all
-    processes; ``per_device_eval_batch_size`` only says which batches ``eval_loss`` is to be the mean
-    of (``mean_of_padded_batches``). The model's forward must compute the loss (``loss_inside``).
+    processes; ``per_device_eval_batch_size`` only says which batches ``eval_loss`` is to be the
+    mean of (``mean_of_padded_batches``). The model's forward must compute the loss
+    (``loss_inside``).
     """
 
     token_budget: int
@@ -203,6 +208,7 @@ class PackedSteps(Trainer):
     ) -> EvalLoopOutput:
         """Both means of the loss: ``eval_loss`` as the plain Trainer has it, and over tokens."""
         features: Any = self.eval_dataset
+        assert isinstance(self.model, torch.nn.Module)
         model = self._wrap_model(self.model, training=False)
         model.eval()
         device = self.args.device
@@ -238,8 +244,9 @@ class PackedSteps(Trainer):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """The Trainer's own estimate, over real tokens; it adds up the processes'."""
-        n_parameters: int = self.model.num_parameters(exclude_embeddings=True)  # type: ignore[union-attr, operator, assignment]
-        return 6 * int(inputs["n_tokens"]) * n_parameters // self.args.world_size
+        model: Any = self.model
+        n_parameters = int(model.num_parameters(exclude_embeddings=True))
+        return 6 * int(inputs["n_tokens"]) * n_parameters // self.args.world_size  # type: ignore[no-any-return]
 
 
 # --- which way, and the proof that it is right ------------------------------------------------
@@ -257,14 +264,19 @@ class Packing:
     passed_over: tuple[str, ...] = ()
 
 
+def base_of(model: PeftModel) -> PreTrainedModel:
+    """The model that the adapter is on."""
+    return cast("PreTrainedModel", model.get_base_model())
+
+
 @contextlib.contextmanager
 def packed_model(model: PeftModel, packing: Packing) -> Iterator[None]:
     """For as long as the context lasts, the model attends and computes its loss that way."""
-    base: PreTrainedModel = model.get_base_model()
+    base = base_of(model)
     before = base.config._attn_implementation
     base.set_attn_implementation(packing.attention)
     try:
-        with loss_inside(base, packing.loss):
+        with loss_inside(base, packing.loss), fewer_passes(model):
             yield
     finally:
         base.set_attn_implementation(before)
@@ -272,7 +284,7 @@ def packed_model(model: PeftModel, packing: Packing) -> Iterator[None]:
 
 def choose_packing(model: PeftModel, features: Sequence[Feature]) -> Packing | tuple[str, ...]:
     """The fastest way that ``prove`` finds right for this model; else why none is."""
-    loss = choose_loss(model.get_base_model())
+    loss = choose_loss(base_of(model))
     device = next(model.parameters()).device
     refused: list[str] = []
     for attention in candidates(device):

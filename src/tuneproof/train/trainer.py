@@ -387,6 +387,7 @@ def _train(
             counter = kept["attributes"]["early_stopping_patience_counter"]
             patience.early_stopping_patience_counter = counter
             if counter >= patience.early_stopping_patience:
+                assert isinstance(trainer.model, torch.nn.Module)
                 _load_weights(trainer.model, saved.best_model_checkpoint)
                 return saved, step
     with reporter.task("training", train.optimizer_steps(n_rows), unit="steps", done=step) as task:
