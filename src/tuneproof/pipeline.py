@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tuneproof import __version__
+from tuneproof import __version__, processes
 from tuneproof.errors import UsageError
 from tuneproof.recipe_file import dump_recipe
 from tuneproof.records import Ledger, Manifest, OutputFile

@@ -308,6 +308,7 @@ STAGES = (
         check=_train_check,
         run=_train_run,
         scratch=("checkpoints",),
+        joint=True,
     ),
     Stage(
         name="generate",

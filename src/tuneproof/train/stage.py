@@ -11,6 +11,7 @@ from tuneproof.assets import cache_dir
 from tuneproof.data.encode import EncodedRow, encode_rows
 from tuneproof.data.templates import parse_template
 from tuneproof.errors import DataError
+from tuneproof.processes import count, rank
 from tuneproof.progress import hush_transformers
 from tuneproof.records import EpochLoss, Ledger, LossPoint, PreparedRow, Split, TrainingSummary
 from tuneproof.workspace import (
@@ -51,7 +52,8 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
 
     The first adapter's files are ``adapter/``, ``loss.jsonl``, ``trainer_state.json`` and
     ``summary.json``; those of the others have their number in the name (``adapter-2/``). An adapter
-    whose summary is there is finished, and not trained again.
+    whose summary is there is finished, and not trained again. Where several processes train
+    together, all call this and the first writes.
 
     Raises:
         ModelError: the model cannot be loaded or given the adapter.
@@ -83,7 +85,7 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
     owner = _owner(recipe, rows, validation)
     parts = [_Adapter.of(recipe, number, out) for number in range(1, recipe.train.seeds + 1)]
     todo = [part for part in parts if not part.summary.is_file()]
-    for part in todo:
+    for part in todo if rank() == 0 else ():
         checkpoint_of(part.owner(owner), part.checkpoints)
     model = load_model(recipe.model, reporter) if todo else None
     resumed = 0
@@ -101,6 +103,12 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
             reporter=reporter,
         )
         resumed += step
+    if count() > 1:
+        import torch
+
+        torch.distributed.destroy_process_group()
+    if rank() > 0:
+        return Trained(outputs=[], ledger=ledger, resumed=resumed, summaries=[])
     return Trained(
         outputs=[file for part in parts for file in part.outputs()],
         ledger=ledger,
@@ -225,6 +233,8 @@ def _train_one(
         events=part.events,
         reporter=reporter,
     )
+    if rank() > 0:
+        return model.unload(), run.resumed
     state = run.state
     with replacing_folder(part.folder) as partial:
         model.save_pretrained(str(partial))
@@ -255,6 +265,7 @@ def _train_one(
         duration_s=round(time.monotonic() - started, 1),
         dtype=str(model.get_base_model().dtype).removeprefix("torch."),
         device=describe_device(),
+        processes=count(),
         packing=run.packing,
     )
     write_json(part.summary, summary.model_dump(mode="json"))

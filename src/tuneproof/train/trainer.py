@@ -27,7 +27,8 @@ from transformers import (
 )
 
 from tuneproof.data.encode import IGNORED, EncodedRow
-from tuneproof.errors import RunDirError, StageError
+from tuneproof.errors import RecipeError, RunDirError, StageError
+from tuneproof.processes import count, rank
 from tuneproof.recipe import rng
 from tuneproof.train.packed import (
     Feature,
@@ -298,6 +299,7 @@ def _packing(
 ) -> tuple[Packing | None, str]:
     """How to pack, or None; and in words, said once where it is not as the recipe asks."""
     if not train.packing:
+        _refuse_several("the recipe asks for padding")
         return None, "none: the recipe asks for padding"
     pad = int(tokenizer.pad_token_id)
     chosen = choose_packing(model, packed_features(train, rows[:2], pad=pad))
@@ -305,11 +307,22 @@ def _packing(
         said = f"attention {chosen.attention}, loss {chosen.loss}"
         passed_over = chosen.passed_over
     else:
+        _refuse_several("; ".join(chosen))
         said, passed_over = "none, padding instead", chosen
     if passed_over:
         said = f"{said} (not {'; not '.join(passed_over)})"
         reporter.stage("train", f"slower than it could be, with the same result: packing {said}")
     return (chosen if isinstance(chosen, Packing) else None), said
+
+
+def _refuse_several(why: str) -> None:
+    """Padded, transformers would multiply the batch by the processes and repeat rows to fill it."""
+    if count() > 1:
+        raise RecipeError(
+            f"several processes train packed sequences only, and {why}",
+            place="train.packing",
+            remedy="Train with one process.",
+        )
 
 
 def _make_trainer(
@@ -365,7 +378,7 @@ def _train(
     trainer.add_callback(EpochEnds(train.steps_per_epoch(n_rows)))
     watchdog = Watchdog(owner)
     trainer.add_callback(watchdog)
-    if "tensorboard" in monitor.trackers:
+    if "tensorboard" in monitor.trackers and rank() == 0:
         from torch.utils.tensorboard import SummaryWriter
         from transformers.integrations.integration_utils import TensorBoardCallback
 
@@ -375,13 +388,20 @@ def _train(
     if patience is not None:
         trainer.add_callback(patience)
 
-    checkpoint = checkpoint_of(owner, out)
+    with trainer.args.main_process_first(local=False):  # it removes torn ones
+        checkpoint = checkpoint_of(owner, out)
     step = 0
     if checkpoint is not None:
         saved = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         step = saved.global_step
         watchdog.restore(saved.stateful_callbacks["Watchdog"])
         reporter.stage("train", f"resuming from step {step}")
+        if watchdog.processes_before not in (None, count()):
+            reporter.stage(
+                "train",
+                f"the checkpoint is of {watchdog.processes_before} processes and here are "
+                f"{count()}: the steps are the same, dropout draws other masks",
+            )
         if patience is not None:
             kept = saved.stateful_callbacks["EarlyStoppingCallback"]
             counter = kept["attributes"]["early_stopping_patience_counter"]
@@ -394,7 +414,7 @@ def _train(
         trainer.add_callback(Progress(task))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watchdog.problem is not None:
-        kept_step = _keep_last_good(trainer.state, last_good)
+        kept_step = _keep_last_good(trainer.state, last_good) if rank() == 0 else None
         kept_as = (
             f"The adapter of step {kept_step}, with the lowest validation loss until then, is in "
             f"{last_good}."
