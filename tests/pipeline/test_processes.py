@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,6 @@ from tuneproof.workspace import RunDir, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 TRAIN: dict[str, Any] = {
     "epochs": 2,
@@ -34,6 +34,7 @@ TRAIN: dict[str, Any] = {
 """Of 73 rows: nine whole steps an epoch, and one of a single row, which leaves a process idle."""
 
 ROWS = 122
+ROOT = Path(__file__).parents[2]
 
 
 def launch(recipe: Path, folder: Path, *more: str) -> subprocess.Popen[bytes]:
@@ -140,3 +141,26 @@ def test_padding_with_several_processes_is_refused(
     assert process.returncode != 0
     assert b"several processes train packed sequences only" in errors
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+
+def test_sharded_weights(tmp_path: Path) -> None:
+    """FSDP2 with two processes: loss inside the forward, empty micro-batches, no deadlock."""
+    from tests.pipeline import sharded
+
+    out = tmp_path / "weights.pt"
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
+            "-m", "tests.pipeline.sharded", str(out),
+        ],  # fmt: skip
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    expected = sharded.train(sharded=False)
+    found = torch.load(out)
+    assert expected.norm() > 0
+    assert (found - expected).norm() < 1e-5 * expected.norm()
