@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tuneproof.processes import rank
+
 if TYPE_CHECKING:
     from tuneproof.pipeline import Run
     from tuneproof.recipe import Recipe
@@ -58,7 +60,7 @@ def _run_of(recipe: Recipe, run_dir: Path | None, *, quiet: bool) -> Run:
     from tuneproof.workspace import RunDir
 
     folder = run_dir if run_dir is not None else Path("runs") / recipe.name
-    return Run(recipe, RunDir(folder), make_reporter(quiet=quiet))
+    return Run(recipe, RunDir(folder), make_reporter(quiet=quiet or rank() > 0))
 
 
 def _execute(
@@ -77,6 +79,8 @@ def _execute(
     recipe = load_recipe(recipe_file, overrides or ())
     run = _run_of(recipe, run_dir, quiet=quiet)
     statuses = execute(run, stages_until(until))
+    if rank() > 0:
+        return  # the first of several processes speaks for all
     if until == "report":
         _print_verdict(run, as_json=as_json)
     elif as_json:
