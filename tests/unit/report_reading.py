@@ -98,6 +98,13 @@ def render(name: str, results: Results, **changes: Any) -> str:
     return render_markdown(results, cases=cases, **given)
 
 
+def page_file(folder: Path, results: Results | None = None, **changes: Any) -> Path:
+    """The page alone, as a file to open."""
+    path = folder / "index.html"
+    path.write_text(render("index.html", results or case.results(), **changes), "utf-8")
+    return path
+
+
 def outside_fences(markdown: str) -> str:
     """The lines of a Markdown text that stand in no fence, as CommonMark reads fences."""
     kept, closing = [], ""

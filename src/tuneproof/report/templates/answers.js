@@ -6,6 +6,7 @@
   const browser = $("browser");
   if (!browser) return;
   const LONG = 20000; // characters of one text that are shown at first
+  const BESIDE = 8; // rows of the list that are drawn above and below those that can be seen
   const FILTERS = ["benchmark", "category", "result", "orders", "length", "stop"];
   const CHOICES = ["opponent", "adapter"]; // present where there are several
   const SIGNS = { tuned: "▲", opponent: "▼", split: "◆", tie: "=", unscored: "·" };
@@ -23,13 +24,14 @@
   const several = Object.keys(titles).length > 1;
   const byId = new Map(questions.map((it) => [it.id, it]));
   const texts = new Map(); // the lower-case texts of a question, made when they are first searched
-  const rows = new Map();
   let state = { q: questions[0].id };
   let fitting = questions;
   let singleKeys = true; // whether a key without a modifier does anything
 
   async function unpack(base64) {
-    const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+    const characters = atob(base64);
+    const bytes = new Uint8Array(characters.length);
+    for (let i = 0; i < bytes.length; i += 1) bytes[i] = characters.charCodeAt(i);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).text();
   }
@@ -44,21 +46,26 @@
     return element;
   }
 
-  function fill(element, text) {
-    element.textContent = text.length > LONG ? text.slice(0, LONG) : text;
-    return element;
-  }
-
+  // A text and, where it is long, a button for more of it: a million characters at once would hold
+  // up the browser.
   function longText(text, classes) {
-    const block = fill(make("div", `text ${classes}`), text);
+    const block = make("div", `text ${classes}`, text.slice(0, LONG));
     block.dir = "auto";
     if (text.length <= LONG) return [block];
-    const more = make("button", "more", `Show all ${text.length.toLocaleString("en")} characters`);
+    const more = make("button", "more");
     more.type = "button";
+    const offer = (shown) => {
+      const left = text.length - shown;
+      const next = Math.min(left, 5 * LONG).toLocaleString("en");
+      more.textContent = `Show ${next} of ${left.toLocaleString("en")} more characters`;
+      if (!left) more.remove();
+    };
     more.addEventListener("click", () => {
-      block.textContent = text;
-      more.remove();
+      const shown = Math.min(text.length, block.textContent.length + 5 * LONG);
+      block.textContent = text.slice(0, shown);
+      offer(shown);
     });
+    offer(LONG);
     return [block, more];
   }
 
@@ -146,8 +153,16 @@
     return found;
   }
 
+  let shown = ""; // what of the state the shown question depends on
+
   function showQuestion() {
     const pane = $("question");
+    const wanted = JSON.stringify([state.q, state.opponent, state.adapter, state.words]);
+    if (wanted === shown) {
+      markHits(pane);
+      return;
+    }
+    shown = wanted;
     const it = byId.get(state.q);
     if (!it) {
       pane.replaceChildren(make("p", "absent", `This report has no question ${state.q}.`));
@@ -172,9 +187,9 @@
   // Marks in the two answers of a pair the words that the other has not; returns what to add.
   function compare(sides, pair) {
     if (pair.length !== 2 || pair.some((side) => !side.text)) return [];
-    const runs = differences(...pair.map((side) => side.text));
+    const long = pair.some((side) => side.text.length > LONG);
+    const runs = long ? null : differences(...pair.map((side) => side.text));
     if (!runs) return [make("p", "note wide", "The answers are too long to compare word by word.")];
-    for (const button of sides.querySelectorAll(".more")) button.remove();
     sides.querySelectorAll(".answer").forEach((block, i) => {
       block.replaceChildren(...runs[i].map((it) => (it.alone ? make("mark", "", it.text) : it.text)));
     });
@@ -236,67 +251,80 @@
     return !wanted || textOf(it).includes(wanted);
   }
 
-  // --- the list -------------------------------------------------------------------------------
+  // --- the list: of the questions that fit, the rows that can be seen and a few beside them ------
 
-  function makeList() {
-    const items = questions.map((it) => {
-      const first = it.turns[0].instruction.slice(0, 160).replace(/\s+/g, " ");
-      const number = make("span", "n", `${it.number}`);
-      const link = make("a", "", null, number, make("bdi", "first", first), make("span", "sign"));
-      link.href = `#${new URLSearchParams({ q: it.id })}`;
-      link.dataset.q = it.id;
-      const item = make("li", "", null, link);
-      rows.set(it, { item, link, sign: link.lastChild });
-      return item;
-    });
-    $("list").replaceChildren(...items);
+  const list = $("list");
+  let height = 0; // of a row, in pixels
+
+  function rowOf(it, place) {
+    const view = viewOf(it);
+    const first = it.turns[0].instruction.slice(0, 160).replace(/\s+/g, " ");
+    const sign = make("span", `sign ${view.result}`, SIGNS[view.result]);
+    sign.setAttribute("role", "img");
+    sign.setAttribute("aria-label", view.said);
+    const number = make("span", "n", `${it.number}`);
+    const link = make("a", "", null, number, make("bdi", "first", first), sign);
+    link.href = `#${new URLSearchParams({ q: it.id })}`;
+    link.dataset.q = it.id;
+    if (it.id === state.q) link.setAttribute("aria-current", "true");
+    const row = make("li", "", null, link);
+    row.setAttribute("aria-setsize", fitting.length);
+    row.setAttribute("aria-posinset", place + 1);
+    return row;
   }
 
-  function markSigns() {
-    for (const [it, { sign }] of rows) {
-      const view = viewOf(it);
-      sign.className = `sign ${view.result}`;
-      sign.textContent = SIGNS[view.result];
-      sign.setAttribute("role", "img");
-      sign.setAttribute("aria-label", view.said);
+  function drawList() {
+    const focused = list.contains(document.activeElement) && document.activeElement.dataset.q;
+    const from = Math.max(0, Math.floor(list.scrollTop / (height || 1)) - BESIDE);
+    const many = Math.ceil(list.clientHeight / (height || 36)) + 2 * BESIDE;
+    const to = Math.min(fitting.length, from + many);
+    const rows = fitting.slice(from, to).map((it, i) => rowOf(it, from + i));
+    if (rows.length) {
+      rows[0].style.marginTop = `${from * height}px`;
+      rows.at(-1).style.marginBottom = `${(fitting.length - to) * height}px`;
     }
+    list.replaceChildren(...rows);
+    if (focused) linkOf(focused)?.focus({ preventScroll: true });
+  }
+
+  const linkOf = (id) => [...list.querySelectorAll("a")].find((link) => link.dataset.q === id);
+
+  // Draws the list so that the chosen question is in it. It alone is scrolled, not the page.
+  function showList() {
+    const at = fitting.indexOf(byId.get(state.q));
+    if (at >= 0 && height) {
+      const [top, bottom] = [at * height, (at + 1) * height];
+      // The old rows would bound the scrolling.
+      const room = make("li");
+      room.style.height = `${fitting.length * height}px`;
+      list.replaceChildren(room);
+      if (top < list.scrollTop) list.scrollTop = top;
+      else if (bottom > list.scrollTop + list.clientHeight) {
+        list.scrollTop = bottom - list.clientHeight;
+      }
+    }
+    drawList();
   }
 
   function filterList() {
     fitting = questions.filter(fits);
-    const shown = new Set(fitting);
-    for (const [it, { item }] of rows) {
-      const hide = !shown.has(it);
-      if (item.hidden !== hide) item.hidden = hide;
-    }
     $("shown").textContent = `${fitting.length} of ${questions.length} questions`;
     $("none").hidden = fitting.length > 0;
-  }
-
-  function markCurrent(scroll) {
-    for (const { link } of rows.values()) {
-      if (link.dataset.q === state.q) {
-        link.setAttribute("aria-current", "true");
-        if (scroll) keepInView(link);
-      } else if (link.hasAttribute("aria-current")) link.removeAttribute("aria-current");
-    }
-  }
-
-  // Scrolls the list alone: scrollIntoView would move the page too.
-  function keepInView(link) {
-    const pane = $("list");
-    const [row, box] = [link.getBoundingClientRect(), pane.getBoundingClientRect()];
-    if (row.top < box.top) pane.scrollTop -= box.top - row.top;
-    else if (row.bottom > box.bottom) pane.scrollTop += row.bottom - box.bottom;
   }
 
   // --- state: in the address, so that it can be sent to somebody -------------------------------
 
   const KEYS = ["q", "text", ...FILTERS, ...CHOICES, "words"];
 
+  let later = 0;
+
+  // A moment after the last change: browsers bound how often an address may change.
   function remember() {
-    const kept = KEYS.filter((key) => state[key]).map((key) => [key, state[key]]);
-    history.replaceState(null, "", `#${new URLSearchParams(kept)}`);
+    clearTimeout(later);
+    later = setTimeout(() => {
+      const kept = KEYS.filter((key) => state[key]).map((key) => [key, state[key]]);
+      history.replaceState(null, "", `#${new URLSearchParams(kept)}`);
+    }, 100);
   }
 
   function recall() {
@@ -323,22 +351,20 @@
   }
 
   function show() {
-    markSigns();
     filterList();
     showQuestion();
-    markCurrent(true);
+    showList();
   }
 
   function changed() {
     state.text = $("text").value;
     for (const key of [...FILTERS, ...CHOICES]) state[key] = $(key)?.value ?? "";
     state.words = $("words").checked ? "1" : "";
-    markSigns();
     filterList();
     const current = byId.get(state.q);
     if (fitting.length && !fitting.includes(current)) state.q = fitting[0].id;
     showQuestion();
-    markCurrent(true);
+    showList();
     remember();
   }
 
@@ -349,12 +375,12 @@
   }
 
   function choose(id) {
-    const inList = $("list").contains(document.activeElement);
+    const inList = list.contains(document.activeElement);
     state.q = id;
     showQuestion();
-    markCurrent(true);
+    showList();
     remember();
-    if (inList) rows.get(byId.get(id)).link.focus({ preventScroll: true });
+    if (inList) linkOf(id)?.focus({ preventScroll: true });
   }
 
   function reach() {
@@ -373,7 +399,7 @@
       return;
     }
     if (typing(event.target)) return;
-    const inList = $("list").contains(event.target);
+    const inList = list.contains(event.target);
     const act = {
       j: () => go(1),
       k: () => go(-1),
@@ -391,7 +417,7 @@
   }
 
   document.addEventListener("keydown", pressed);
-  $("list").addEventListener("click", (event) => {
+  list.addEventListener("click", (event) => {
     const link = event.target.closest("a");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
@@ -411,14 +437,32 @@
     for (const key of FILTERS) if ($(key)) $(key).selectedIndex = 0;
     changed();
   });
+  let drawn = 0;
+  const redraw = () => {
+    cancelAnimationFrame(drawn);
+    drawn = requestAnimationFrame(drawList);
+  };
+  list.addEventListener("scroll", redraw);
+  addEventListener("resize", redraw);
   addEventListener("hashchange", () => {
     if (recall()) show();
   });
 
   browser.hidden = false;
-  makeList();
   const asked = recall();
+  filterList();
+  drawList();
+  height = list.firstElementChild?.getBoundingClientRect().height ?? 0;
   show();
   if (asked) browser.scrollIntoView({ behavior: "instant" });
   browser.dataset.ready = "yes";
+  performance.mark("answers");
+
+  // So that the first search does not have to.
+  const waiting = [...questions];
+  const prepare = (deadline) => {
+    while (waiting.length && deadline.timeRemaining() > 2) textOf(waiting.pop());
+    if (waiting.length) requestIdleCallback(prepare);
+  };
+  if (typeof requestIdleCallback !== "undefined") requestIdleCallback(prepare);
 })();

@@ -44,6 +44,7 @@
       told.textContent = said.filter(Boolean).join(" · ");
     };
     const leave = () => {
+      at = null;
       chart.classList.remove("told");
       told.textContent = "";
     };
