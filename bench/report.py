@@ -5,7 +5,8 @@
 AlpacaEval's 805 questions and MT-Bench's 80 of two turns, two models, both orders judged; and the
 same of the first 300 and 80. ``--data`` is a folder with real ones, as the original tools write
 them: ``alpaca_eval/annotations/*.json.gz``, and in ``mt_bench`` ``question.jsonl``,
-``model_answer/*.jsonl`` and ``model_judgment/*.jsonl``. Without it, texts of the same lengths are made up of random words.
+``model_answer/*.jsonl`` and ``model_judgment/*.jsonl``. Without it,
+texts of the same lengths are made up of random words.
 
 Building runs in a process of its own, from records in memory (``write_report``: page, Markdown,
 figures, tables), imports included; ``estimates_s`` are the statistics before it. Opening and

@@ -369,7 +369,11 @@ def test_every_control_has_a_name(report: Path, visit: Visit) -> None:
 def test_on_paper_there_are_no_controls(report: Path, visit: Visit) -> None:
     page, _ = visit(report, f"q={case.question_id(4)}")
     page.emulate_media(media="print")
-    for part in (".controls", ".bar", "#list", "nav", ".skip"):
+    for part in (".controls", ".tools", "#list", "nav", ".skip"):
         assert not page.is_visible(part), part
     assert "Both have their merits." in page.inner_text("#question")
+    for part in (".evidence svg.full .bar", "svg.loss.full .train", ".measures .thin", ".ended"):
+        assert page.locator(part).first.evaluate("it => getComputedStyle(it).display") != "none", (
+            part
+        )
     assert page.pdf(format="A4").startswith(b"%PDF")

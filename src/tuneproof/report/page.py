@@ -18,6 +18,7 @@ from tuneproof.report.cases import STOPS
 from tuneproof.report.embedded import embedded
 from tuneproof.report.meanings import meanings
 from tuneproof.report.numbers import Shown, count, duration, size
+from tuneproof.report.pairwise import decomposed
 from tuneproof.report.provenance import (
     ledger_rows,
     package_sets,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from tuneproof.records import Decomposition, LossPoint, Manifest, Results
     from tuneproof.report.behaviour import Behaviour
     from tuneproof.report.cases import Case, Cases
-    from tuneproof.report.pairwise import Split
+    from tuneproof.report.pairwise import Decomposed, Split
 
 _WIDTHS = (736, 340)  # a drawing for wide screens and paper, one for narrow screens
 _FOREST_WIDTH = 180
@@ -84,6 +85,7 @@ def render_page(
             alarms=evidence.alarms(results),
             alarmed=evidence.ALARMED,
             alarms_told=evidence.ALARMS_ABOVE if results.alarms else evidence.NO_ALARM,
+            behind=_behind(results),
             rule=content.rule(recipe.verdict),
             bars=_bars(results, recipe),
             findings=findings,
@@ -188,6 +190,22 @@ def _bars(results: Results, recipe: Recipe) -> list[drawing.IntervalBar]:
         for width in _WIDTHS
     ]
     return [bar for bar in bars if bar is not None]
+
+
+def _behind(results: Results) -> Decomposed | None:
+    """Where the verdict's win rate comes from; None where it rests on no win rate, or none is."""
+    verdict = results.verdict
+    if verdict.metric != "win_rate":
+        return None
+    for name, result in results.benchmarks.items():
+        for found in content.pairwise_results(result):
+            of_verdict = verdict.benchmark in (None, name) and verdict.against in (
+                None,
+                found.opponent,
+            )
+            if of_verdict and found.decomposition is not None:
+                return decomposed(found.decomposition, found.opponent)
+    return None
 
 
 def _waterfalls(found: Decomposition) -> list[drawing.Waterfall]:
