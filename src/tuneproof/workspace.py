@@ -225,6 +225,25 @@ class RunDir:
         """The folder of a stage."""
         return self.path / name
 
+    @property
+    def owner(self) -> str:
+        """The name of the recipe that this is a run of; it stands in the first line."""
+        first = self.recipe_file.read_text("utf-8").partition("\n")[0]
+        return first.removeprefix("name:").strip().strip("'\"")
+
+    def must_be_run(self) -> None:
+        """Refuse a folder that no recipe was run in.
+
+        Raises:
+            RunDirError: it holds no ``recipe.yaml``.
+        """
+        if not self.recipe_file.is_file():
+            raise RunDirError(
+                "is no run: it holds no recipe.yaml",
+                place=str(self.path),
+                remedy="A run is made by: tuneproof run RECIPE [--run-dir DIR]",
+            )
+
     def claim(self, name: str, resolved: str) -> None:
         """Make this the run of the recipe ``name`` and write its resolved text.
 
@@ -264,11 +283,9 @@ class RunDir:
         if self.path.exists() and not self.path.is_dir():
             raise RunDirError("expected a folder", place=str(self.path))
         if self.recipe_file.exists():
-            first = self.recipe_file.read_text("utf-8").partition("\n")[0]
-            owner = first.removeprefix("name:").strip().strip("'\"")
-            if owner != name:
+            if self.owner != name:
                 raise RunDirError(
-                    f"is the run of another recipe, {owner!r}; this one is {name!r}",
+                    f"is the run of another recipe, {self.owner!r}; this one is {name!r}",
                     place=str(self.path),
                     remedy="Choose another folder with --run-dir, or remove this one.",
                 )

@@ -30,6 +30,7 @@ VERBS = [
     "judge",
     "report",
     "status",
+    "compare",
     "export",
     "plan",
     "preview",

@@ -12,6 +12,38 @@ from tuneproof.cli.app import JsonOption, RunArg, app
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Two runs' folders or more.", metavar="RUN RUN...")
+    ],
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write it as one HTML page.", metavar="FILE")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The tuned models of several runs on the same questions; the others against the first.
+
+    Each difference is paired by question and has an interval; p values are corrected for all of
+    them (Holm). A measure that does not mean the same in both runs (another judge, tokenizer or
+    limit) is left out with its reason.
+
+    Example: tuneproof compare runs/demo runs/demo-r4 --html compared.html
+    """
+    from tuneproof.compare.comparison import compare_runs
+    from tuneproof.compare.page import render_comparison
+    from tuneproof.compare.text import print_comparison
+    from tuneproof.workspace import write_atomic
+
+    made = compare_runs(runs)
+    if html is not None:
+        write_atomic(html, render_comparison(made))
+    if as_json:
+        typer.echo(made.model_dump_json(indent=2))
+    else:
+        print_comparison(made)
+
+
+@app.command()
 def export(
     run_dir: RunArg,
     out: Annotated[

@@ -184,19 +184,15 @@ def status(
 
     Example: tuneproof status runs/demo
     """
-    from tuneproof.errors import RunDirError
     from tuneproof.pipeline import run_status
     from tuneproof.recipe_file import load_recipe
     from tuneproof.stages import STAGES
+    from tuneproof.workspace import RunDir
 
-    recipe_file = run_dir / "recipe.yaml"
-    if not recipe_file.is_file():
-        raise RunDirError(
-            "is no run: it holds no recipe.yaml",
-            place=str(run_dir),
-            remedy="A run is made by: tuneproof run RECIPE [--run-dir DIR]",
-        )
-    statuses = run_status(run_of(load_recipe(recipe_file), run_dir, quiet=True), STAGES)
+    folder = RunDir(run_dir)
+    folder.must_be_run()
+    recipe = load_recipe(folder.recipe_file)
+    statuses = run_status(run_of(recipe, run_dir, quiet=True), STAGES)
     if as_json:
         rows = [{"stage": s.stage, "state": s.state, "reasons": s.reasons} for s in statuses]
         typer.echo(json.dumps(rows, indent=2))
