@@ -304,6 +304,27 @@ class RunDir:
         except (FileNotFoundError, ValidationError):
             return None
 
+    def overtaken(self, stages: Sequence[str]) -> dict[str, str]:
+        """Of these stages, in their order, those whose result is not that of what lies there now:
+        why, for each. One that has not finished, or that read what was written anew since."""
+        wrote: dict[str, str] = {}
+        found: dict[str, str] = {}
+        for stage in stages:
+            manifest = self.manifest(stage)
+            if manifest is None:
+                found[stage] = f"{stage} has not finished"
+                continue
+            changed = next(
+                (f.path for f in manifest.inputs if wrote.get(f.path, f.sha256) != f.sha256), None
+            )
+            behind = next((s for s in found if any(_of(s, f.path) for f in manifest.inputs)), None)
+            if changed is not None:
+                found[stage] = f"{stage} read an older {changed} than there is now"
+            elif behind is not None:
+                found[stage] = f"{stage} rests on {behind}, and {found[behind]}"
+            wrote.update((f.path, f.sha256) for f in manifest.outputs)
+        return found
+
     def write_manifest(self, manifest: Manifest) -> None:
         """Write the manifest: the last thing a stage does."""
         write_atomic(
@@ -313,6 +334,10 @@ class RunDir:
     def resolve(self, path: str) -> Path:
         """A path as a manifest holds it: relative to the run, or absolute."""
         return self.path / path
+
+
+def _of(stage: str, path: str) -> bool:
+    return path.startswith(f"{stage}/")
 
 
 def damaged_output(manifest: Manifest, run: RunDir) -> str | None:

@@ -51,22 +51,26 @@ def export(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A judged run as the files that AlpacaEval and FastChat (MT-Bench) write.
+    """A run for others: adapter with model card, tables and figures, the benchmarks' own files.
+
+    adapter/ is a folder as a model hub takes it; paper/ has LaTeX tables (booktabs) and figures as
+    SVG, PDF and PNG; alpaca_eval/ and mt_bench/ are the files that AlpacaEval and FastChat write.
 
     Example: tuneproof export runs/smollm2-dolly --out exported
     """
-    from tuneproof.export.write import export_run
+    from tuneproof.export.run import export_all
     from tuneproof.workspace import RunDir
 
-    made = export_run(RunDir(run_dir), out if out is not None else run_dir / "export")
+    made = export_all(RunDir(run_dir), out if out is not None else run_dir / "export")
     left_out = {reason: n for reason, n in made.left_out.items() if n}
     if as_json:
         files = [str(path) for path in made.files]
-        typer.echo(json.dumps({"files": files, "left_out": left_out}, indent=2))
+        shown = {"files": files, "left_out": left_out, "missing": made.missing}
+        typer.echo(json.dumps(shown, indent=2))
         return
     for path in made.files:
         typer.echo(path)
     for reason, n in left_out.items():
         typer.echo(f"left out: {n} ({reason})")
-    if not made.files:
-        typer.echo("nothing to export: the recipe asks neither alpaca_eval nor mt_bench")
+    for reason in made.missing:
+        typer.echo(f"not yet: {reason}")

@@ -75,7 +75,7 @@ def read_run(path: Path, *, label: str) -> RunRead:
             place=str(path),
             remedy=f"Finish it: tuneproof generate RECIPE --run-dir {path}",
         )
-    absent = _absent(manifests)
+    absent = run.overtaken(("generate", "judge"))
     results = run.stage("report") / "results.json"
     prepared = run.stage("prepare") / "examples.jsonl"
     whole = RunRead(
@@ -98,16 +98,6 @@ def read_run(path: Path, *, label: str) -> RunRead:
         judgments=read_records(judged / "judgments.jsonl", Judgment),
         ratings=read_records(judged / "ratings.jsonl", Rating),
     )
-
-
-def _absent(manifests: dict[str, Manifest]) -> dict[str, str]:
-    """Stages that cannot be used, with the reason; a judging of older answers is one."""
-    if "judge" not in manifests:
-        return {"judge": "judge has not finished"}
-    wrote = {f.path: f.sha256 for f in manifests["generate"].outputs}
-    if any(wrote.get(f.path, f.sha256) != f.sha256 for f in manifests["judge"].inputs):
-        return {"judge": "judge rests on older answers than there are now"}
-    return {}
 
 
 def _trained_on(prepared: Path) -> frozenset[tuple[str, str]]:
