@@ -157,9 +157,10 @@ def _decompositions(
         if i:
             lines.append("\\midrule")
         title = f"{content.TITLES.get(name, name)}, against {found.opponent}"
+        lines.append(rf"\multicolumn{{3}}{{l}}{{\textit{{{escape(title)}}}}} \\")
         for k, (what, e) in enumerate(
             (
-                (f"{title}: win rate less one half", split.whole),
+                ("win rate less one half", split.whole),
                 ("lost when cut where they run on", split.stopping),
                 ("lost when also cut to equal length", split.length),
                 ("what remains above one half", split.remaining),
