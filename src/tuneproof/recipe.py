@@ -131,7 +131,11 @@ class Lora(Section):
 class Train(Section):
     """The optimisation. ``batch_size`` counts sequences an optimizer step, whatever the devices.
 
-    ``micro_batch_size`` sequences go through the model at once. ``max_steps`` ends training early.
+    ``packing`` puts the sequences of a step end to end, as many as ``token_budget`` tokens hold,
+    and trains the same steps as padding would; None is ``micro_batch_size`` × ``max_length``.
+    Without it ``micro_batch_size`` sequences go through the model at once, padded to the longest;
+    with it they are still the batches that the validation loss is a mean of.
+    ``max_steps`` ends training early.
     ``over_length`` says what becomes of a row of more than ``max_length`` tokens: ``cut`` at its
     end, ``shorten-context`` until the response fits, or ``drop``. ``eval_steps`` is also the
     distance between checkpoints, so that the best one can be kept; ``eval_rows`` measures the
@@ -156,6 +160,8 @@ class Train(Section):
     eval_steps: int = Field(default=100, ge=1)
     eval_rows: int | None = Field(default=None, ge=1)
     loader_workers: int = Field(default=0, ge=0)
+    packing: bool = True
+    token_budget: int | None = Field(default=None, ge=8)
     gradient_checkpointing: bool = False
     seeds: int = Field(default=1, ge=1, le=20)
 
@@ -163,6 +169,11 @@ class Train(Section):
     def accumulation(self) -> int:
         """Micro-batches an optimizer step."""
         return self.batch_size // self.micro_batch_size
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        """Most tokens that go through the model at once: what padding computes at its worst."""
+        return self.token_budget or self.micro_batch_size * self.max_length
 
     def steps_per_epoch(self, n_rows: int) -> int:
         """Optimizer steps over ``n_rows`` rows; the last one may be partial."""
@@ -179,6 +190,11 @@ class Train(Section):
             raise ValueError(
                 f"expected batch_size to be a multiple of micro_batch_size: "
                 f"{self.batch_size} is not one of {self.micro_batch_size}"
+            )
+        if self.token_budget is not None and self.token_budget < self.max_length:
+            raise ValueError(
+                f"expected token_budget to hold a sequence of max_length: {self.token_budget} is "
+                f"less than {self.max_length}"
             )
         return self
 

@@ -852,12 +852,17 @@ class BenchmarkResult(Measures):
 
 
 class LossPoint(Record):
-    """One line of the loss curve; the two losses are logged at steps of their own."""
+    """One line of the loss curve; the two losses are logged at steps of their own.
+
+    ``eval_loss`` is the mean that transformers' Trainer reports, over padded batches, and what the
+    best adapter is chosen by; ``eval_token_loss`` the mean over all tokens, where packing gives it.
+    """
 
     step: int
     epoch: float
     train_loss: float | None = None
     eval_loss: float | None = None
+    eval_token_loss: float | None = None
     learning_rate: float | None = None
     grad_norm: float | None = None
 
@@ -877,7 +882,8 @@ class TrainingSummary(Record):
     ``tokens`` counts the real tokens seen over all epochs, no padding; the row counts, and
     ``supervised_tokens_per_epoch``, are of one epoch. ``rows`` were trained on; ``rows_dropped``
     had no token left to learn from. ``by_epoch`` has the epochs that were
-    finished.
+    finished. ``packing`` names the attention and the loss of packed sequences, or why there were
+    none.
     """
 
     seed: int | None = None
@@ -901,6 +907,8 @@ class TrainingSummary(Record):
     duration_s: float
     dtype: str
     device: str
+    processes: int = 1
+    packing: str = "none"
 
 
 class Results(Record):

@@ -142,6 +142,7 @@ def _train_run(run: Run, folder: Path) -> StageResult:
             "steps": sum(s.steps for s in trained.summaries),
             "tokens": sum(s.tokens for s in trained.summaries),
             **({"placebo steps": trained.placebo.steps} if trained.placebo else {}),
+            "packing": "; ".join(sorted({s.packing for s in trained.summaries})),
         },
     )
 
@@ -350,6 +351,7 @@ STAGES = (
         check=_train_check,
         run=_train_run,
         scratch=("checkpoints",),
+        joint=True,
     ),
     Stage(
         name="generate",

@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "tuneproof"
 
 LEVELS = [
     {"errors", "records"},
-    {"recipe", "workspace", "progress", "hub", "registration"},
+    {"recipe", "workspace", "progress", "hub", "registration", "processes"},
     {"recipe_file"},
     {"assets"},
     {"benchmark_files"},

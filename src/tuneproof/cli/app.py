@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tuneproof.processes import rank
+
 if TYPE_CHECKING:
     from tuneproof.pipeline import Run
     from tuneproof.recipe import Recipe
@@ -40,4 +42,4 @@ def run_of(recipe: Recipe, run_dir: Path | None, *, quiet: bool) -> Run:
     from tuneproof.workspace import RunDir
 
     folder = run_dir if run_dir is not None else Path("runs") / recipe.name
-    return Run(recipe, RunDir(folder), make_reporter(quiet=quiet))
+    return Run(recipe, RunDir(folder), make_reporter(quiet=quiet or rank() > 0))

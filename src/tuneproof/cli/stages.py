@@ -18,6 +18,7 @@ from tuneproof.cli.app import (
     app,
     run_of,
 )
+from tuneproof.processes import rank
 
 if TYPE_CHECKING:
     from tuneproof.pipeline import Run
@@ -39,6 +40,8 @@ def _execute(
     recipe = load_recipe(recipe_file, overrides or ())
     run = run_of(recipe, run_dir, quiet=quiet)
     statuses = execute(run, stages_until(until))
+    if rank() > 0:
+        return  # the first of several processes speaks for all
     if until == "report":
         _print_verdict(run, as_json=as_json)
     elif as_json:

@@ -90,7 +90,7 @@ def endpoint(judge: recipe.Judge) -> str:
     Raises:
         ModelError: there is no such local model.
     """
-    if judge.kind == "local" or judge.base_url == LOCAL:
+    if judge.kind == "local" or (judge.kind == "replay" and judge.base_url == LOCAL):
         return f"{LOCAL}:{_local_digest(judge)}"
     return (judge.base_url or OPENAI_URL).rstrip("/")
 

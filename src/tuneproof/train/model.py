@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tuneproof.assets import ensure_model, find_asset
 from tuneproof.errors import ModelError
 from tuneproof.hub import commit_of
+from tuneproof.processes import local_rank
 from tuneproof.workspace import digest_file, digest_value
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def load_model(model: Model, reporter: Reporter | None = None) -> PreTrainedMode
             f"cannot be loaded: {_first_line(error)}", place="model.id", value=ref.name
         ) from None
     if torch.cuda.is_available():
-        loaded.to("cuda")  # type: ignore[arg-type]
+        loaded.to(torch.device("cuda", local_rank()))  # type: ignore[arg-type]
     return loaded
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from tuneproof.processes import count
 from tuneproof.train.memory import trim_heap
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Watchdog(TrainerCallback, ExportableState):
     """Ends the training when the loss is no number or has exploded.
 
     ``owner`` identifies what is trained; it goes into every checkpoint, so that one of another
-    recipe is not gone on with.
+    recipe is not gone on with. ``processes_before`` is how many trained together when the
+    checkpoint that was taken up was written.
     """
 
     def __init__(self, owner: str) -> None:
@@ -58,6 +60,7 @@ class Watchdog(TrainerCallback, ExportableState):
         self.high_in_a_row = 0
         self.problem: str | None = None
         self.problem_step = 0
+        self.processes_before: int | None = None
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -68,6 +71,7 @@ class Watchdog(TrainerCallback, ExportableState):
                 "first": self.first,
                 "lowest": lowest,
                 "high_in_a_row": self.high_in_a_row,
+                "processes": count(),
             },
         }
 
@@ -77,6 +81,7 @@ class Watchdog(TrainerCallback, ExportableState):
         self.first = kept["first"]
         self.lowest = math.inf if kept["lowest"] is None else kept["lowest"]
         self.high_in_a_row = kept["high_in_a_row"]
+        self.processes_before = kept.get("processes")
 
     def on_log(
         self,
