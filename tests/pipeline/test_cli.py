@@ -30,6 +30,7 @@ VERBS = [
     "judge",
     "report",
     "status",
+    "watch",
     "compare",
     "export",
     "plan",

@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "tuneproof"
 
 LEVELS = [
-    {"errors", "records"},
+    {"errors", "records", "loss_chart"},
     {"recipe", "workspace", "progress", "hub", "registration", "processes"},
     {"recipe_file"},
     {"assets"},
@@ -22,7 +22,7 @@ LEVELS = [
     {"generate", "judge", "stats", "audit"},
     {"score"},
     {"report", "plan", "preview"},
-    {"compare", "export"},
+    {"compare", "export", "watch"},
     {"pipeline"},
     {"stages"},
     {"cli"},

@@ -12,6 +12,27 @@ from tuneproof.cli.app import JsonOption, RunArg, app
 
 
 @app.command()
+def watch(
+    run_dir: RunArg,
+    once: Annotated[bool, typer.Option("--once", help="One look, and no more.")] = False,
+) -> None:
+    """The loss curve of a training that runs elsewhere, or that has ended.
+
+    Rests on what the training has written into the run, and says which file that is. Ends with the
+    training, or with Ctrl-C; changes nothing.
+
+    Example: tuneproof watch runs/demo
+    """
+    import contextlib
+
+    from tuneproof.watch import watch as watch_run
+    from tuneproof.workspace import RunDir
+
+    with contextlib.suppress(KeyboardInterrupt):
+        watch_run(RunDir(run_dir), once=once)
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Two runs' folders or more.", metavar="RUN RUN...")
