@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import tiny_rows, write_jsonl
 from tests.pipeline.test_pipeline import execute, make_run
-from tuneproof.cli import bundled_recipe
+from tuneproof.cli.stages import bundled_recipe
 from tuneproof.records import LossPoint
 from tuneproof.train import trainer as trainer_module
 from tuneproof.train.packed import PackedSteps

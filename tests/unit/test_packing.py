@@ -61,7 +61,7 @@ def test_a_sequence_longer_than_the_budget_is_named() -> None:
 
 
 def test_a_budget_too_small_is_refused_in_the_recipe() -> None:
-    from tuneproof.cli import bundled_recipe
+    from tuneproof.cli.stages import bundled_recipe
 
     demo = bundled_recipe("demo")
     with pytest.raises(

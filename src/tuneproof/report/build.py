@@ -69,7 +69,7 @@ def write_report(
         out: the folder; made if it is absent.
     """
     cases = build_cases(prompts, answers=answers, similarities=similarities, judgments=judgments)
-    svg, png = loss_figure(curve, best_step=results.training.best_step)
+    loss = loss_figure(curve, best_step=results.training.best_step)
     markdown = render_markdown(
         results,
         recipe=recipe,
@@ -94,8 +94,8 @@ def write_report(
         "report.md": markdown,
         "index.html": page,
         "loss.csv": loss_csv(curve),
-        "loss.svg": svg,
-        "loss.png": png,
+        "loss.svg": loss.svg,
+        "loss.png": loss.png,
         **{f"{name}.csv": to_csv(table) for name, table in own_tables(results).items()},
     }
     for name, content in contents.items():

@@ -30,6 +30,7 @@ from tuneproof.data.encode import IGNORED, EncodedRow
 from tuneproof.errors import RecipeError, RunDirError, StageError
 from tuneproof.processes import count, rank
 from tuneproof.recipe import rng
+from tuneproof.train.live import FILE, LiveLog
 from tuneproof.train.packed import (
     Feature,
     PackedSteps,
@@ -410,8 +411,10 @@ def _train(
                 assert isinstance(trainer.model, torch.nn.Module)
                 _load_weights(trainer.model, saved.best_model_checkpoint)
                 return saved, step
-    with reporter.task("training", train.optimizer_steps(n_rows), unit="steps", done=step) as task:
-        trainer.add_callback(Progress(task))
+    steps = train.optimizer_steps(n_rows)
+    live = LiveLog(out / FILE, began=step, steps=steps) if rank() == 0 else None
+    with reporter.task("training", steps, unit="steps", done=step) as task:
+        trainer.add_callback(Progress(task, live))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watchdog.problem is not None:
         kept_step = _keep_last_good(trainer.state, last_good) if rank() == 0 else None
