@@ -390,7 +390,7 @@ def main() -> None:
     result = {
         "machine": described,
         "settings": {
-            "model": args.model,
+            "model": Path(args.model).name,
             "rows an arm": 16 * args.steps * args.rounds,
             "rounds": args.rounds,
             "random weights": args.random_weights,
