@@ -18,6 +18,7 @@ Two witnesses, with the tensors of a whole optimizer step of Llama-2 7B:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import tempfile
@@ -42,6 +43,7 @@ from tuneproof.plan.known_models import known_model
 from tuneproof.plan.memory import GIB, Batch, MemoryGib, Setting, estimate_memory
 from tuneproof.recipe import Lora, Monitor, Train, rng
 from tuneproof.train.model import ATTENTION, add_lora
+from tuneproof.train.packed import Packing, packed_model
 
 if TYPE_CHECKING:
     from tuneproof.data.encode import EncodedRow
@@ -89,14 +91,17 @@ def traced_step(
     config = build_config(known)
     dtype = torch.bfloat16 if bf16 else torch.float32
     model = build_on_meta(config, lora, dtype=dtype)
-    trainable, total = model.get_nb_trainable_parameters()  # before tied weights come apart
+    trainable, total = model.get_nb_trainable_parameters()
     mode = FakeTensorMode()
     device = torch.device("cpu")
+    faked: dict[torch.nn.Parameter, torch.nn.Parameter] = {}  # tied weights stay one
     for module in model.modules():
         for name, parameter in list(module._parameters.items()):
-            if parameter is not None:
+            if parameter is not None and parameter not in faked:
                 fake = FakeTensor(mode, parameter.detach(), device)
-                module._parameters[name] = torch.nn.Parameter(fake, parameter.requires_grad)
+                faked[parameter] = torch.nn.Parameter(fake, parameter.requires_grad)
+            if parameter is not None:
+                module._parameters[name] = faked[parameter]
         for name, buffer in list(module._buffers.items()):
             if buffer is not None:
                 module._buffers[name] = FakeTensor(mode, buffer.to("meta"), device)
@@ -104,16 +109,25 @@ def traced_step(
         model.activation_checkpointing_enable()
     model.train()
     live = LiveBytes()
-    with mode, live:
+    inside = contextlib.nullcontext()
+    if batch.packed:
+        inside = packed_model(model, Packing(attention=ATTENTION, loss="chunked"))
+    with inside, mode, live:
         for parameter in model.parameters():
             live.add(parameter)
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
         ids = torch.empty((batch.rows, batch.length), dtype=torch.long)
         mask = torch.ones_like(ids) if batch.padded else None
+        more: dict[str, Any] = {"attention_mask": mask, "labels": ids}
+        if batch.packed:
+            # One sequence, through PyTorch's attention: it keeps what the variable-length one does.
+            places = torch.empty((batch.length - 1,), dtype=torch.long)
+            more = {"labels": places[None], "logits_to_keep": places, "num_items_in_batch": 1}
+            more["use_cache"] = False
         for _ in range(2):  # the moments are made in the first step and there in the second
             live.peak = live.now
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                out = model(input_ids=ids, attention_mask=mask, labels=ids)
+                out = model(input_ids=ids, **more)
             # accelerate hands the trainer a float32 copy of the logits, which it drops.
             out.logits = out.logits.float()
             loss = out.loss
@@ -264,11 +278,16 @@ def main() -> None:
     batch = Batch(rows=2, length=args.max_length, padded=True)
     rows: list[dict[str, Any]] = []
     ratios: dict[str, float] = {}
-    for checkpointing in (False, True):
+    packed = Batch(rows=1, length=2 * args.max_length, padded=False, packed=True)
+    for shape, checkpointing, name in (
+        (packed, False, "traced, packed"),
+        (packed, True, "traced, packed, with gradient checkpointing"),
+        (batch, False, "traced, padded"),
+        (batch, True, "traced, padded, with gradient checkpointing"),
+    ):
         peak, estimate = traced_step(
-            args.model, lora, batch, bf16=True, checkpointing=checkpointing
+            args.model, lora, shape, bf16=True, checkpointing=checkpointing
         )
-        name = "traced, with gradient checkpointing" if checkpointing else "traced"
         bare = estimate.total - estimate.overhead
         rows.append(
             {

@@ -31,11 +31,15 @@ class Says:
 
 @dataclass(frozen=True)
 class Status:
-    """An error status with OpenAI's error body; the client may try again at once."""
+    """An error status with OpenAI's error body; the client may try again at once.
+
+    ``headers`` take the place of those that say so.
+    """
 
     status: int
     message: str = "refused by the test"
     code: str | None = None
+    headers: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,16 @@ class Close:
 
 
 @dataclass(frozen=True)
-class Torn:
-    """The connection closed amid an answer: its head promises more than comes."""
+class Truncated:
+    """Status 200, and the connection closed in the middle of a completion."""
 
 
-Behaviour = Says | Status | Garbage | Hang | Close | Torn
+@dataclass(frozen=True)
+class Drip:
+    """Status 200, and then a byte now and then, without end."""
+
+
+Behaviour = Says | Status | Garbage | Hang | Close | Truncated | Drip
 ReplyFunction = Callable[[dict[str, Any]], "Behaviour | str"]
 
 
@@ -132,6 +141,7 @@ class ChatServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # with 5, the kernel lets a sixth connection wait for a second
     owner: ChatServer
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -156,8 +166,9 @@ class _Handler(BaseHTTPRequestHandler):
         match owner.decide(Received(self.path, self.headers["authorization"], body)):
             case Says() as said:
                 self._send(200, _completion(said))
-            case Status(status, message, code):
-                self._send(status, {"error": {"message": message, "code": code, "type": "test"}})
+            case Status(status, message, code, headers):
+                error = {"error": {"message": message, "code": code, "type": "test"}}
+                self._send_bytes(status, json.dumps(error).encode(), "application/json", headers)
             case Garbage(raw, content_type):
                 self._send_bytes(200, raw, content_type)
             case Hang(seconds):
@@ -165,25 +176,36 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case Close():
                 self.close_connection = True
-            case Torn():
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", "1000")
-                self.end_headers()
-                self.wfile.write(b'{"choices": [{"text": "half an ')
-                self.wfile.flush()
+            case Truncated():
+                raw = json.dumps(_completion(Says("cut"))).encode()
+                self._begin(200, len(raw), "application/json")
+                self.wfile.write(raw[: len(raw) // 2])
                 self.close_connection = True
+            case Drip():
+                self._begin(200, 10_000, "application/json")
+                for _ in range(1000):
+                    self.wfile.write(b" ")
+                    self.wfile.flush()
+                    owner.wait(0.05)
 
     def _send(self, status: int, value: Mapping[str, Any]) -> None:
         self._send_bytes(status, json.dumps(value).encode(), "application/json")
 
-    def _send_bytes(self, status: int, raw: bytes, content_type: str) -> None:
+    def _send_bytes(
+        self, status: int, raw: bytes, content_type: str, more: Mapping[str, str] | None = None
+    ) -> None:
+        self._begin(status, len(raw), content_type, more)
+        self.wfile.write(raw)
+
+    def _begin(
+        self, status: int, length: int, content_type: str, more: Mapping[str, str] | None = None
+    ) -> None:
         self.send_response(status)
         self.send_header("content-type", content_type)
-        self.send_header("content-length", str(len(raw)))
-        self.send_header("retry-after-ms", "1")
+        self.send_header("content-length", str(length))
+        for name, value in ({"retry-after-ms": "1"} if more is None else more).items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(raw)
 
     def log_message(self, format: str, *args: object) -> None:
         """Silence."""

@@ -170,10 +170,17 @@ def prompts_of(world: World) -> list[Prompt]:
 
 
 def verdict_of(
-    world: World, drawn: Drawn, rule: VerdictRule, *, with_judgments: bool = False
+    world: World,
+    drawn: Drawn,
+    rule: VerdictRule,
+    *,
+    seed: int = 1,
+    with_judgments: bool = False,
 ) -> Verdict:
-    """From replies to the verdict. ``with_judgments`` gives the summary the replies, too, of which
-    the verdict takes nothing."""
+    """From replies to the verdict, as a run makes it, by the bootstrap of that seed.
+
+    ``with_judgments`` gives the summary the replies, too, of which the verdict takes nothing.
+    """
     result = benchmark_result(
         prompts_of(world),
         [],
@@ -182,6 +189,7 @@ def verdict_of(
         preferences_of(world, drawn),
         judge=Judge(model="simulated"),
         level=rule.level,
+        seed=seed,
     )
     return decide(rule, None, {"heldout": result})
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tuneproof import __version__
+from tuneproof import __version__, processes
 from tuneproof.errors import UsageError
 from tuneproof.recipe_file import dump_recipe
 from tuneproof.records import Ledger, Manifest, OutputFile
@@ -101,7 +101,8 @@ class Stage:
     ``reads`` names files that earlier stages wrote, or with a final slash a folder, or with a final
     star all whose paths begin so; at least one file must be there for each name. ``parts``
     gives the other named parts of the key; ``check`` refuses what cannot work before anything is
-    written; ``scratch`` folders go once the manifest is written.
+    written; ``scratch`` folders go once the manifest is written. ``joint`` stages are run by all
+    processes where there are several; the others by the first alone.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Stage:
     check: Callable[[Run], None]
     run: Callable[[Run, Path], StageResult]
     scratch: tuple[str, ...] = ()
+    joint: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +219,8 @@ def execute(run: Run, stages: Sequence[Stage]) -> list[StageStatus]:
         UsageError: the recipe, data, model, endpoint or run folder cannot be used.
         StageError: a stage began and could not finish; the next run goes on from there.
     """
+    if processes.rank() > 0:
+        return [_take_part(stage, run) for stage in stages if stage.joint]
     run.dir.check_owner(run.recipe.name)
     existed = run.dir.path.exists()
     before = {s.stage: s for s in run_status(run, stages)} if run.dir.recipe_file.exists() else {}
@@ -241,6 +245,25 @@ def execute(run: Run, stages: Sequence[Stage]) -> list[StageStatus]:
                 shutil.rmtree(run.dir.path, ignore_errors=True)
             raise
     return done
+
+
+def _take_part(stage: Stage, run: Run) -> StageStatus:
+    """As a process that is not the first: run the stage once the first begins it, if it does.
+
+    The first process writes everything. If it fails, whatever launched the processes ends this one.
+    """
+    begun = run.dir.stage(stage.name) / "begun.json"
+    while True:
+        status = status_of(stage, run)
+        if status.state == "fresh":
+            return status
+        inputs = _input_files(stage, run)
+        if not isinstance(inputs, str) and begun.is_file():
+            key = digest_value(_key_parts(stage, run, inputs))
+            if json.loads(begun.read_text("utf-8")).get("key") == key:
+                stage.run(run, run.dir.stage(stage.name))
+                return status
+        time.sleep(0.5)
 
 
 def _execute_stage(stage: Stage, run: Run, status: StageStatus) -> None:

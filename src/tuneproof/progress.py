@@ -1,4 +1,4 @@
-"""Progress: one ``Reporter``, two voices. Rich bars on a terminal, plain lines elsewhere.
+"""Progress: one ``Reporter``, two voices. Bars and curves on a terminal, plain lines elsewhere.
 
 All output meant for people goes to standard error through here; standard output is left to results
 (``--json``). Text that came from a model or a file is stripped of control characters first.
@@ -14,6 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.text import Text
+
+    from tuneproof.loss_chart import Curve
+
 
 def printable(text: str) -> str:
     """The text with control characters replaced, so that it cannot drive a terminal."""
@@ -27,6 +32,16 @@ class Task(Protocol):
 
     def advance(self, n: float = 1, *, note: str = "") -> None:
         """Count ``n`` more as done and show ``note`` beside the count."""
+
+    def plot(
+        self,
+        step: int,
+        *,
+        steps: int,
+        train: float | None = None,
+        validation: float | None = None,
+    ) -> None:
+        """Add a point to the loss curve that is drawn below the count, up to step ``steps``."""
 
 
 class Reporter(Protocol):
@@ -50,6 +65,16 @@ class SilentTask:
     def advance(self, n: float = 1, *, note: str = "") -> None:
         """Nothing to show."""
 
+    def plot(
+        self,
+        step: int,
+        *,
+        steps: int,
+        train: float | None = None,
+        validation: float | None = None,
+    ) -> None:
+        """Nothing to show."""
+
 
 class SilentReporter:
     """For ``--quiet`` and for tests."""
@@ -66,7 +91,7 @@ class SilentReporter:
         yield SilentTask()
 
 
-class _PlainTask:
+class _PlainTask(SilentTask):
     """A line every ``every_s`` seconds and one at the end."""
 
     every_s = 10.0
@@ -140,6 +165,17 @@ class RichReporter:
     @contextmanager
     def task(self, title: str, total: float, *, unit: str = "", done: float = 0) -> Iterator[Task]:
         """A bar with count, rate and time left."""
+        from rich.live import Live
+
+        drawn = _RichTask(title, total, unit, done)
+        with Live(drawn, console=self._console, refresh_per_second=4):
+            yield drawn
+
+
+class _RichTask:
+    """A bar; below it the loss curve, once there are points, and the note in full."""
+
+    def __init__(self, title: str, total: float, unit: str, done: float) -> None:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -149,7 +185,7 @@ class RichReporter:
             TimeRemainingColumn,
         )
 
-        progress = Progress(
+        self._progress = Progress(
             TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
@@ -157,19 +193,51 @@ class RichReporter:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", markup=False),
-            console=self._console,
         )
-        with progress:
-            bar = progress.add_task(title, total=total, completed=int(done), note="")
+        self._bar = self._progress.add_task(title, total=total, completed=int(done), note="")
+        self._curve: Curve | None = None
+        self._note = ""
 
-            class _RichTask:
-                def advance(self, n: float = 1, *, note: str = "") -> None:
-                    if note:
-                        progress.update(bar, advance=n, note=printable(note))
-                    else:
-                        progress.update(bar, advance=n)
+    def advance(self, n: float = 1, *, note: str = "") -> None:
+        self._note = printable(note) or self._note
+        # Beside the bar there is no room for it when there is a curve to explain.
+        beside = self._note if self._curve is None else ""
+        self._progress.update(self._bar, advance=n, note=beside)
 
-            yield _RichTask()
+    def plot(
+        self,
+        step: int,
+        *,
+        steps: int,
+        train: float | None = None,
+        validation: float | None = None,
+    ) -> None:
+        from tuneproof.loss_chart import Curve
+
+        if self._curve is None:
+            self._curve = Curve(steps=steps)
+        self._curve.add(step, train=train, validation=validation)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._progress
+        if self._curve is not None:
+            yield from curve_lines(self._curve, width=options.max_width, below=self._note)
+
+
+_CURVE_STYLES = {"axis": "dim", "train": "cyan", "validation": "bold yellow"}
+
+
+def curve_lines(curve: Curve, *, width: int, below: str = "") -> list[Text]:
+    """A loss curve and its last values for a terminal of that width; ``below`` is said last."""
+    from rich.text import Text
+
+    from tuneproof.loss_chart import chart, told
+
+    lines = [
+        Text.assemble(*((text, _CURVE_STYLES[role]) for text, role in line))
+        for line in chart(curve, width=width)
+    ]
+    return lines + [Text(f"  {printable(text)}") for text in (told(curve), below) if text]
 
 
 def hush_transformers() -> None:

@@ -131,7 +131,11 @@ class Lora(Section):
 class Train(Section):
     """The optimisation. ``batch_size`` counts sequences an optimizer step, whatever the devices.
 
-    ``micro_batch_size`` sequences go through the model at once. ``max_steps`` ends training early.
+    ``packing`` puts the sequences of a step end to end, as many as ``token_budget`` tokens hold,
+    and trains the same steps as padding would; None is ``micro_batch_size`` × ``max_length``.
+    Without it ``micro_batch_size`` sequences go through the model at once, padded to the longest;
+    with it they are still the batches that the validation loss is a mean of.
+    ``max_steps`` ends training early.
     ``over_length`` says what becomes of a row of more than ``max_length`` tokens: ``cut`` at its
     end, ``shorten-context`` until the response fits, or ``drop``. ``eval_steps`` is also the
     distance between checkpoints, so that the best one can be kept; ``eval_rows`` measures the
@@ -156,6 +160,8 @@ class Train(Section):
     eval_steps: int = Field(default=100, ge=1)
     eval_rows: int | None = Field(default=None, ge=1)
     loader_workers: int = Field(default=0, ge=0)
+    packing: bool = True
+    token_budget: int | None = Field(default=None, ge=8)
     gradient_checkpointing: bool = False
     seeds: int = Field(default=1, ge=1, le=20)
 
@@ -163,6 +169,11 @@ class Train(Section):
     def accumulation(self) -> int:
         """Micro-batches an optimizer step."""
         return self.batch_size // self.micro_batch_size
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        """Most tokens that go through the model at once: what padding computes at its worst."""
+        return self.token_budget or self.micro_batch_size * self.max_length
 
     def steps_per_epoch(self, n_rows: int) -> int:
         """Optimizer steps over ``n_rows`` rows; the last one may be partial."""
@@ -179,6 +190,11 @@ class Train(Section):
             raise ValueError(
                 f"expected batch_size to be a multiple of micro_batch_size: "
                 f"{self.batch_size} is not one of {self.micro_batch_size}"
+            )
+        if self.token_budget is not None and self.token_budget < self.max_length:
+            raise ValueError(
+                f"expected token_budget to hold a sequence of max_length: {self.token_budget} is "
+                f"less than {self.max_length}"
             )
         return self
 
@@ -247,6 +263,13 @@ class Generate(Section):
         return self
 
 
+class Prices(Section):
+    """What a million tokens cost, in USD: those that the judge reads, and those that it writes."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+
 REFERENCE_JUDGE: Final = "nearness to the reference response (chrF)"
 """The name of the judge that is no model."""
 
@@ -278,10 +301,17 @@ class Judge(Section):
     protocol always plays both games. ``decompose`` has the answers that stopping or length can
     have decided judged again, cut. ``temperature`` and ``max_tokens`` are of the project's own
     prompts; a benchmark's protocol brings its own, but for the temperature of ``binary`` and
-    MT-Bench, which is 0 there as here. The prices replace those of the price table.
+    MT-Bench, which is 0 there as here. ``local`` is a chat model that this process loads itself:
+    ``model`` is then a hub id, a folder or ``asset:NAME``.
+
+    ``concurrency`` is a ceiling: how many requests are in flight at once grows towards it while the
+    endpoint keeps up, and shrinks when it says that they are too many. ``timeout_s`` is for one try
+    of one request. ``budget_usd`` ends the stage before its replies could cost more than that, in
+    all runs of it together; ``prices`` replace those of the price table. ``batch_api`` asks through
+    OpenAI's Batch API: half the price (the prices stay those of single requests), and up to a day.
     """
 
-    kind: Literal["openai", "replay", "reference"] = "openai"
+    kind: Literal["openai", "replay", "local", "reference"] = "openai"
     model: str = "gpt-4o-mini"
     base_url: str | None = None
     api_key_env: str | None = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -291,10 +321,11 @@ class Judge(Section):
     orders: int = Field(default=2, description="expected 1 or 2 (2 judges both orders)")
     decompose: bool = True
     checks: JudgeChecks = JudgeChecks()
-    concurrency: int = Field(default=8, ge=1)
+    concurrency: int = Field(default=32, ge=1, le=1000)
     timeout_s: float = Field(default=120.0, gt=0)
-    usd_per_million_input_tokens: float | None = Field(default=None, ge=0)
-    usd_per_million_output_tokens: float | None = Field(default=None, ge=0)
+    prices: Prices | None = None
+    budget_usd: float | None = Field(default=None, gt=0)
+    batch_api: bool = False
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -302,6 +333,10 @@ class Judge(Section):
             raise ValueError("expected a journal for kind replay")
         if self.kind != "replay" and self.journal is not None:
             raise ValueError("journal belongs to kind replay")
+        if self.kind != "openai" and self.batch_api:
+            raise ValueError("batch_api belongs to kind openai")
+        if self.kind == "local" and self.base_url is not None:
+            raise ValueError("base_url belongs to the other kinds: a local judge has no address")
         return self
 
     @property

@@ -337,6 +337,32 @@ class Similarity(Record):
     exact: bool | None
 
 
+class UnsureTry(Record):
+    """A try of a judge request that may have to be paid for, though nobody told its price.
+
+    ``usd`` is the most that it can cost. ``key`` is its number, in the order of the journal.
+    """
+
+    key: str
+    judge: str
+    usd: float
+
+
+class BatchEvent(Record):
+    """What happened to a batch of judge requests that is asked for all at once, and takes hours.
+
+    ``planned``: the batch ``tag`` is about to be made of the requests ``keys``; ``made``: the
+    endpoint calls it ``batch_id``; ``dropped``: these ``keys`` of it will never have a reply in it,
+    so that they can be asked again. ``key`` tells the events apart.
+    """
+
+    key: str
+    tag: str
+    event: Literal["planned", "made", "dropped"]
+    batch_id: str | None = None
+    keys: tuple[str, ...] = ()
+
+
 class Preference(Record):
     """P(tuned is better) for one pair of answers, from all judgments of it; None means unscored.
 
@@ -741,7 +767,8 @@ class PairwiseResult(Record):
     of decided judgments that preferred the answer shown first. ``n_inconsistent`` pairs have two
     orders that do not prefer the same. ``n_judgments`` are replies; ``n_not_asked`` matches needed
     none, their answers being equal. The ``by_*`` win rates are there where there are several turns,
-    categories or adapters; what is the benchmark's own (its columns, its table) where it is judged.
+    categories, bands of tuned's length against the opponent's, or adapters; what is the benchmark's
+    own (its columns, its table) where it is judged.
     ``check`` is what control pairs say of the judge under this protocol.
     """
 
@@ -760,6 +787,7 @@ class PairwiseResult(Record):
     first_preferred: Estimate
     by_turn: dict[str, Estimate] = Field(default_factory=dict)
     by_category: dict[str, Estimate] = Field(default_factory=dict)
+    by_length: dict[str, Estimate] = Field(default_factory=dict)
     by_adapter: dict[str, Estimate] = Field(default_factory=dict)
     alpaca_eval: tuple[AlpacaEvalLine, ...] = ()
     length_controlled: LengthControlled | None = None
@@ -826,12 +854,17 @@ class BenchmarkResult(Measures):
 
 
 class LossPoint(Record):
-    """One line of the loss curve; the two losses are logged at steps of their own."""
+    """One line of the loss curve; the two losses are logged at steps of their own.
+
+    ``eval_loss`` is the mean that transformers' Trainer reports, over padded batches, and what the
+    best adapter is chosen by; ``eval_token_loss`` the mean over all tokens, where packing gives it.
+    """
 
     step: int
     epoch: float
     train_loss: float | None = None
     eval_loss: float | None = None
+    eval_token_loss: float | None = None
     learning_rate: float | None = None
     grad_norm: float | None = None
 
@@ -851,7 +884,8 @@ class TrainingSummary(Record):
     ``tokens`` counts the real tokens seen over all epochs, no padding; the row counts, and
     ``supervised_tokens_per_epoch``, are of one epoch. ``rows`` were trained on; ``rows_dropped``
     had no token left to learn from. ``by_epoch`` has the epochs that were
-    finished.
+    finished. ``packing`` names the attention and the loss of packed sequences, or why there were
+    none.
     """
 
     seed: int | None = None
@@ -875,6 +909,8 @@ class TrainingSummary(Record):
     duration_s: float
     dtype: str
     device: str
+    processes: int = 1
+    packing: str = "none"
 
 
 class Results(Record):

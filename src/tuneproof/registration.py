@@ -24,8 +24,6 @@ WITHOUT_EFFECT: Final = frozenset(
         "concurrency",
         "journal",
         "timeout_s",
-        "usd_per_million_input_tokens",
-        "usd_per_million_output_tokens",
         "batch_api",
         "budget_usd",
         "prices",

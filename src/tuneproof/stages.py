@@ -142,6 +142,7 @@ def _train_run(run: Run, folder: Path) -> StageResult:
             "steps": sum(s.steps for s in trained.summaries),
             "tokens": sum(s.tokens for s in trained.summaries),
             **({"placebo steps": trained.placebo.steps} if trained.placebo else {}),
+            "packing": "; ".join(sorted({s.packing for s in trained.summaries})),
         },
     )
 
@@ -231,13 +232,13 @@ def _generate_run(run: Run, folder: Path) -> StageResult:
     )
 
 
-_PRICES = {"usd_per_million_input_tokens", "usd_per_million_output_tokens"}
+_MONEY = {"prices", "budget_usd", "batch_api"}
 
 
 def _judge_parts(run: Run) -> Mapping[str, object]:
     judge = run.recipe.judge
-    # How fast we ask, and where the key is, changes no reply.
-    how = {"concurrency", "timeout_s", "api_key_env", "journal", *_PRICES}
+    # How fast we ask, what it costs and where the key is changes no reply.
+    how = {"concurrency", "timeout_s", "api_key_env", "journal", *_MONEY}
     if judge is None:
         return {"seed": run.recipe.seed, "journal": None, "judge": None}
     from tuneproof.judge.clients import ratings_beside
@@ -314,6 +315,9 @@ def _judge_run(run: Run, folder: Path) -> StageResult:
             "excluded": judged.n_excluded,
             "prompt tokens": judged.prompt_tokens,
             "completion tokens": judged.completion_tokens,
+            **{f"sent again: {reason}": n for reason, n in sorted(judged.resent.items())},
+            "usd": None if judged.usd is None else round(judged.usd, 6),
+            "usd, unsure": None if judged.unsure_usd is None else round(judged.unsure_usd, 6),
         },
     )
 
@@ -358,6 +362,7 @@ STAGES = (
         check=_train_check,
         run=_train_run,
         scratch=("checkpoints",),
+        joint=True,
     ),
     Stage(
         name="generate",

@@ -151,6 +151,10 @@ class Journal(Generic[R]):
         """The record of that key, if there is one."""
         return self._records.get(key)
 
+    def records(self) -> Iterable[R]:
+        """All records, in the order in which they were added."""
+        return self._records.values()
+
     def append(self, records: Sequence[R]) -> None:
         """Add records whose keys are not there yet, in one write."""
         new = [r for r in records if self._key(r) not in self._records]
@@ -221,6 +225,25 @@ class RunDir:
         """The folder of a stage."""
         return self.path / name
 
+    @property
+    def owner(self) -> str:
+        """The name of the recipe that this is a run of; it stands in the first line."""
+        first = self.recipe_file.read_text("utf-8").partition("\n")[0]
+        return first.removeprefix("name:").strip().strip("'\"")
+
+    def must_be_run(self) -> None:
+        """Refuse a folder that no recipe was run in.
+
+        Raises:
+            RunDirError: it holds no ``recipe.yaml``.
+        """
+        if not self.recipe_file.is_file():
+            raise RunDirError(
+                "is no run: it holds no recipe.yaml",
+                place=str(self.path),
+                remedy="A run is made by: tuneproof run RECIPE [--run-dir DIR]",
+            )
+
     def claim(self, name: str, resolved: str) -> None:
         """Make this the run of the recipe ``name`` and write its resolved text.
 
@@ -260,11 +283,9 @@ class RunDir:
         if self.path.exists() and not self.path.is_dir():
             raise RunDirError("expected a folder", place=str(self.path))
         if self.recipe_file.exists():
-            first = self.recipe_file.read_text("utf-8").partition("\n")[0]
-            owner = first.removeprefix("name:").strip().strip("'\"")
-            if owner != name:
+            if self.owner != name:
                 raise RunDirError(
-                    f"is the run of another recipe, {owner!r}; this one is {name!r}",
+                    f"is the run of another recipe, {self.owner!r}; this one is {name!r}",
                     place=str(self.path),
                     remedy="Choose another folder with --run-dir, or remove this one.",
                 )
@@ -283,6 +304,27 @@ class RunDir:
         except (FileNotFoundError, ValidationError):
             return None
 
+    def overtaken(self, stages: Sequence[str]) -> dict[str, str]:
+        """Of these stages, in their order, those whose result is not that of what lies there now:
+        why, for each. One that has not finished, or that read what was written anew since."""
+        wrote: dict[str, str] = {}
+        found: dict[str, str] = {}
+        for stage in stages:
+            manifest = self.manifest(stage)
+            if manifest is None:
+                found[stage] = f"{stage} has not finished"
+                continue
+            changed = next(
+                (f.path for f in manifest.inputs if wrote.get(f.path, f.sha256) != f.sha256), None
+            )
+            behind = next((s for s in found if any(_of(s, f.path) for f in manifest.inputs)), None)
+            if changed is not None:
+                found[stage] = f"{stage} read an older {changed} than there is now"
+            elif behind is not None:
+                found[stage] = f"{stage} rests on {behind}, and {found[behind]}"
+            wrote.update((f.path, f.sha256) for f in manifest.outputs)
+        return found
+
     def write_manifest(self, manifest: Manifest) -> None:
         """Write the manifest: the last thing a stage does."""
         write_atomic(
@@ -292,6 +334,10 @@ class RunDir:
     def resolve(self, path: str) -> Path:
         """A path as a manifest holds it: relative to the run, or absolute."""
         return self.path / path
+
+
+def _of(stage: str, path: str) -> bool:
+    return path.startswith(f"{stage}/")
 
 
 def damaged_output(manifest: Manifest, run: RunDir) -> str | None:

@@ -96,6 +96,7 @@ def test_the_null_model_raises_the_alarm(assets: Path) -> None:
     assert {(a.id, a.count) for a in score.alarms} == {
         ("constant-answers", 805),
         ("judge-markup", 805),
+        ("speaks-to-judge", 805),
     }
 
 

@@ -14,9 +14,10 @@ import pytest
 
 from tests.conftest import tiny_rows, write_jsonl
 from tests.pipeline.test_pipeline import execute, make_run
-from tuneproof.cli import bundled_recipe
+from tuneproof.cli.stages import bundled_recipe
 from tuneproof.records import LossPoint
 from tuneproof.train import trainer as trainer_module
+from tuneproof.train.packed import PackedSteps
 from tuneproof.workspace import read_records
 
 if TYPE_CHECKING:
@@ -176,22 +177,27 @@ def small_llama(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> P
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(params=[False, True], ids=["padded", "packed"])
 def received(
-    tmp_path: Path, small_llama: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    small_llama: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[Any, PeftModel]:
     """The trainer and the model of a training by the reference's recipe, as they were built.
 
-    Of the recipe only what must be is another: the model is small, the data 60 rows.
+    Of the recipe only what must be is another: the model is small, the data 60 rows. Padded it is
+    what the document describes; packed, as the recipe has it, the same steps computed faster.
     """
     built: list[Any] = []
+    name = "_PackedTrainer" if request.param else "_Trainer"
 
-    class Seen(trainer_module._Trainer):
+    class Seen(getattr(trainer_module, name)):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             built.append(self)
 
-    monkeypatch.setattr(trainer_module, "_Trainer", Seen)
+    monkeypatch.setattr(trainer_module, name, Seen)
     monkeypatch.chdir(tmp_path)
     records = write_jsonl(tmp_path / "rows.jsonl", tiny_rows(60))
     run = make_run(
@@ -199,6 +205,7 @@ def received(
         tmp_path / "run",
         f"data.source.path={records}",
         f"model.id={small_llama}",
+        f"train.packing={str(request.param).lower()}",
     )
     execute(run, until="train")
     assert len(built) == 1
@@ -215,6 +222,7 @@ def test_what_the_libraries_receive_from_the_reference_recipe(
     from transformers import DataCollatorForLanguageModeling
 
     trainer, model = received
+    packed = isinstance(trainer, PackedSteps)
     # 1.2, 1.3: three files of {"text": …}.
     prepared = tmp_path / "data/dolly15k_prepared"
     assert sorted(p.name for p in prepared.iterdir()) == [
@@ -242,19 +250,28 @@ def test_what_the_libraries_receive_from_the_reference_recipe(
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
     assert type(trainer.data_collator) is DataCollatorForLanguageModeling
     assert not trainer.data_collator.mlm
-    assert {tuple(row) for row in trainer.train_dataset} == {("input_ids", "attention_mask")}
+    if not packed:
+        assert {tuple(row) for row in trainer.train_dataset} == {("input_ids", "attention_mask")}
     ids = [row["input_ids"] for row in trainer.train_dataset]
     assert ids == [tokenizer(json.loads(line)["text"])["input_ids"][:1024] for line in lines]
     batch = next(iter(trainer.get_train_dataloader()))
-    padding = batch["attention_mask"] == 0
-    assert (batch["labels"][padding] == -100).all()
-    assert (batch["labels"][~padding] == batch["input_ids"][~padding]).all()
+    if packed:
+        # The first step's rows; every token of each is a target but the first.
+        (tokens,) = batch["micro_batches"]
+        kept = tokens["logits_to_keep"]
+        assert (tokens["labels"][0] == tokens["input_ids"][0, kept + 1]).all()
+        assert len(kept) == batch["n_tokens"] - 16 == batch["n_targets"]
+    else:
+        padding = batch["attention_mask"] == 0
+        assert (batch["labels"][padding] == -100).all()
+        assert (batch["labels"][~padding] == batch["input_ids"][~padding]).all()
     # 2.4 hyperparameters
     args = trainer.args
     assert args.learning_rate == 2e-4
     assert args.num_train_epochs == 3
-    assert args.per_device_train_batch_size == args.per_device_eval_batch_size == 2
-    assert args.gradient_accumulation_steps == 8
+    assert args.per_device_eval_batch_size == 2
+    sizes = (args.per_device_train_batch_size, args.gradient_accumulation_steps)
+    assert sizes == ((16, 1) if packed else (2, 8))
     assert args.optim == "adamw_torch"
     assert (args.fp16, args.bf16) == (False, True)
     assert not args.activation_checkpointing

@@ -72,17 +72,16 @@ def test_tokens(reference: Plan) -> None:
 
 
 def test_memory_fits_the_documents_card(reference: Plan) -> None:
+    """Packed, as the recipe has it: no float32 logits of whole batches, no masks of scores."""
     assert reference.memory_gib is not None
-    assert reference.memory_gib.total < 39
+    assert 20 < reference.memory_gib.total < 25
     assert reference.fits["A100 40 GB"]
-    assert not reference.fits["RTX 4090 24 GB"]
 
 
 def test_time_is_assumed_and_near_the_documents(reference: Plan) -> None:
     """61 minutes there, with 22 evaluations; 25 here."""
     assert reference.time.source == "assumed"
-    assert reference.time.gpu == "A100 40 GB"
-    assert 61 * 60 < reference.time.total_s < 66 * 60
+    assert 61 * 60 < reference.time.by_gpu["A100 40 GB"].total_s < 66 * 60
 
 
 def test_judge_calls_and_price(reference: Plan) -> None:

@@ -29,8 +29,10 @@ VERBS = [
     "generate",
     "judge",
     "report",
-    "export",
     "status",
+    "watch",
+    "compare",
+    "export",
     "plan",
     "preview",
     "audit",
@@ -238,7 +240,11 @@ def test_quiet_says_the_verdict_and_nothing_else(
 
 
 def with_judge(server: ChatServer) -> list[str]:
+    """The matches alone: control pairs, repeats and cut answers have tests of their own."""
     return [
+        "--set", "judge.checks.controls=0",
+        "--set", "judge.checks.repeats=0",
+        "--set", "judge.decompose=false",
         "--set", f"judge.base_url={server.url}",
         "--set", "judge.api_key_env=null",
         "--set", "verdict.metric=win_rate",

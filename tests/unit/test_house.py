@@ -12,8 +12,8 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "tuneproof"
 
 LEVELS = [
-    {"errors", "records"},
-    {"recipe", "workspace", "progress", "hub", "registration"},
+    {"errors", "records", "loss_chart"},
+    {"recipe", "workspace", "progress", "hub", "registration", "processes"},
     {"recipe_file"},
     {"assets"},
     {"benchmark_files"},
@@ -21,7 +21,8 @@ LEVELS = [
     {"train"},
     {"generate", "judge", "stats", "audit"},
     {"score"},
-    {"report", "export", "plan", "preview"},
+    {"report", "plan", "preview"},
+    {"compare", "export", "watch"},
     {"pipeline"},
     {"stages"},
     {"cli"},
@@ -88,10 +89,11 @@ def test_what_is_heavy_is_imported_where_it_is_used(statement: str, absent: set[
 def test_the_demo_is_fresh_without_torch(tmp_path: Path) -> None:
     """Status of a run that never started: the keys of all stages, and no heavy library."""
     code = (
-        "import sys; from pathlib import Path; from tuneproof.cli import bundled_recipe, _run_of;"
+        "import sys; from pathlib import Path;"
+        "from tuneproof.cli.stages import bundled_recipe, run_of;"
         "from tuneproof.pipeline import run_status; from tuneproof.stages import STAGES;"
         "from tuneproof.recipe_file import load_recipe;"
-        f"run = _run_of(load_recipe(bundled_recipe('demo')), Path({str(tmp_path)!r}), quiet=True);"
+        f"run = run_of(load_recipe(bundled_recipe('demo')), Path({str(tmp_path)!r}), quiet=True);"
         "print([s.state for s in run_status(run, STAGES)]); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,23 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes import Behaviour, ChatServer, Close, Garbage, Hang, Says, Status
+from tests.fakes import (
+    Behaviour,
+    ChatServer,
+    Close,
+    Drip,
+    Garbage,
+    Hang,
+    Says,
+    Status,
+    Truncated,
+)
 from tuneproof.errors import CredentialError, EndpointError, RecipeError, StageError
 from tuneproof.judge.clients import (
     Failed,
-    OpenAIClient,
     ReplayClient,
     Reply,
     check,
     endpoint,
     make_client,
 )
+from tuneproof.judge.openai_client import OpenAIClient
 from tuneproof.recipe import Judge
 from tuneproof.records import Arm, Judgment
 from tuneproof.workspace import write_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
@@ -36,9 +45,9 @@ def judge(url: str | None, **more: Any) -> Judge:
     return Judge(**{"base_url": url, "api_key_env": None, "model": "m", "timeout_s": 10.0} | more)
 
 
-def ask(server: ChatServer, *, max_retries: int = 0, times: int = 1, **more: Any) -> Any:
+def ask(server: ChatServer, *, times: int = 1, **more: Any) -> Any:
     async def go() -> Any:
-        async with OpenAIClient(judge(server.url, **more), max_retries=max_retries) as client:
+        async with OpenAIClient(judge(server.url, **more)) as client:
             return [await client.ask(BODY, key="k") for _ in range(times)]
 
     replies = asyncio.run(go())
@@ -68,7 +77,7 @@ def test_probabilities_are_asked_for_and_come_back() -> None:
 
     def asked(server: ChatServer) -> Any:
         async def go() -> Any:
-            async with OpenAIClient(judge(server.url), max_retries=0) as client:
+            async with OpenAIClient(judge(server.url)) as client:
                 return await client.ask(wanted, key="k")
 
         return asyncio.run(go())
@@ -106,11 +115,76 @@ def test_a_reply_without_usage_or_finish_reason() -> None:
         assert ask(server) == Reply(text="x")
 
 
-def test_the_library_tries_again() -> None:
-    replies: Iterator[Behaviour] = iter([Status(429), Status(500), Says("at last")])
-    with ChatServer(lambda _: next(replies)) as server:
-        assert ask(server, max_retries=2).text == "at last"
-        assert len(server.received) == 3
+@pytest.mark.parametrize(
+    ("behaviour", "again", "turned_away", "may_cost"),
+    [
+        (Status(408), True, False, False),
+        (Status(409), True, False, False),
+        (Status(429), True, True, False),
+        (Status(500), True, False, False),
+        (Status(503), True, True, False),
+        (Status(400), False, False, False),
+        (Status(413), False, False, False),
+        (Status(422), False, False, False),
+        (Garbage(), True, False, True),
+        (Close(), True, False, True),
+        (Truncated(), True, False, True),
+        (Says(None, "stop"), True, False, True),
+    ],
+)
+def test_what_may_succeed_when_it_is_sent_again(
+    behaviour: Behaviour, again: bool, turned_away: bool, may_cost: bool
+) -> None:
+    with ChatServer(lambda _: behaviour) as server:
+        failed = ask(server)
+        assert len(server.received) == 1  # the library sends nothing by itself
+    assert isinstance(failed, Failed)
+    assert (failed.again, failed.turned_away, failed.may_cost) == (again, turned_away, may_cost)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+    ],
+)
+def test_how_long_the_endpoint_wants_to_be_left_alone(
+    headers: dict[str, str], wait_s: float | None
+) -> None:
+    with ChatServer(lambda _: Status(429, headers=headers)) as server:
+        assert ask(server).wait_s == wait_s
+
+
+def test_a_refused_connection_costs_nothing() -> None:
+    async def go() -> Any:
+        async with OpenAIClient(judge(f"http://127.0.0.1:{closed_port()}/v1")) as client:
+            return await client.ask(BODY, key="k")
+
+    failed = asyncio.run(go())
+    assert (failed.reason, failed.again, failed.may_cost) == ("no connection", True, False)
+
+
+def test_a_refusal_is_counted_by_its_code() -> None:
+    with ChatServer(lambda _: Status(400, "too long", "context_length_exceeded")) as server:
+        failed = ask(server)
+    assert failed == Failed("HTTP 400, context_length_exceeded", "too long", wait_s=failed.wait_s)
+
+
+def test_a_wrong_content_type_is_named() -> None:
+    with ChatServer(lambda _: Garbage()) as server:
+        assert "content type text/html; no JSON: b'<html>it works!" in ask(server).detail
+
+
+def test_a_reply_in_drops_is_a_failure_after_the_timeout() -> None:
+    with ChatServer(lambda _: Drip()) as server:
+        failed = ask(server, timeout_s=0.5)
+    assert (failed.reason, failed.timed_out) == ("timeout", True)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +217,9 @@ def test_one_request_fails_as_a_value(behaviour: Any, reason: str) -> None:
 
 def test_a_hanging_server_is_a_failure_after_the_timeout() -> None:
     with ChatServer(lambda _: Hang()) as server:
-        assert ask(server, timeout_s=0.2) == Failed("timeout", "no reply within 0.2 s")
+        failed = ask(server, timeout_s=0.2)
+    assert (failed.reason, failed.detail) == ("timeout", "no reply within 0.2 s")
+    assert (failed.again, failed.timed_out, failed.may_cost) == (True, True, True)
 
 
 def test_empty_texts_that_say_why_are_replies() -> None:
@@ -169,6 +245,7 @@ def test_a_refusal_and_half_a_surrogate_pair_are_text() -> None:
         (Status(404, "no such model"), EndpointError, "does not know the model 'm'.*404"),
         (Status(400, "?", "model_not_found"), EndpointError, "does not know the model 'm'"),
         (Status(429, "pay", "insufficient_quota"), EndpointError, "quota is used up"),
+        (Status(402, "pay"), EndpointError, "quota is used up"),
     ],
 )
 def test_what_no_further_request_could_mend_is_raised(
@@ -208,7 +285,7 @@ def test_openai_is_asked_at_its_own_address(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
 
         async def go() -> Any:
-            async with OpenAIClient(judge(None), max_retries=0) as client:
+            async with OpenAIClient(judge(None)) as client:
                 return await client.ask(BODY, key="k")
 
         failed = asyncio.run(go())

@@ -19,11 +19,11 @@ from tests.unit.plan_case import (
 )
 from tuneproof.errors import RecipeError
 from tuneproof.judge.own import OwnPairwise
+from tuneproof.judge.prices import DATED, price_of
 from tuneproof.plan.controls import planned_controls
 from tuneproof.plan.cost import REPLY_TOKENS, AnswerTokens, plan_cost
 from tuneproof.plan.judging import answers, games_of, judge_calls, placebo_calls
-from tuneproof.plan.prices import DATED, price_of
-from tuneproof.recipe import Judge
+from tuneproof.recipe import Judge, Prices
 from tuneproof.records import Arm, Match
 
 if TYPE_CHECKING:
@@ -290,23 +290,36 @@ def test_prices_that_are_not_known() -> None:
     for judge in (
         Judge(model="some-model"),
         Judge(model="gpt-4o-mini", base_url="http://localhost:8000/v1"),
-        Judge(model="gpt-4o-mini", usd_per_million_input_tokens=1.0),
     ):
         price, note = price_of(judge)
         assert price is None
         assert note is not None
-        assert "judge.usd_per_million_output_tokens" in note
+        assert "judge.prices={input: " in note
 
 
 def test_the_recipes_prices_win() -> None:
     judge = Judge(
         base_url="http://localhost:8000/v1",
-        usd_per_million_input_tokens=1.0,
-        usd_per_million_output_tokens=2.0,
+        prices=Prices(input=1.0, output=2.0),
     )
     price, note = price_of(judge)
     assert price is not None
     assert (price.input, price.output, price.dated, note) == (1.0, 2.0, None, None)
-    replayed, _ = price_of(Judge(kind="replay", journal="j.jsonl"))
-    assert replayed is not None
-    assert (replayed.input, replayed.output) == (0.0, 0.0)
+    for free in (
+        Judge(kind="replay", journal="j.jsonl"),
+        Judge(kind="local", model="m"),
+        Judge(kind="reference"),
+    ):
+        price, _ = price_of(free)
+        assert price is not None
+        assert (price.input, price.output) == (0.0, 0.0)
+
+
+def test_the_batch_api_is_half_the_price() -> None:
+    price, _ = price_of(Judge(model="gpt-4o", batch_api=True))
+    assert price is not None
+    assert (price.input, price.output) == (1.25, 5.0)
+    price, _ = price_of(Judge(prices=Prices(input=1.0, output=2.0), batch_api=True))
+    assert price is not None
+    assert (price.input, price.output, price.dated) == (0.5, 1.0, None)
+    assert "Batch API" in price.source

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneproof.cli import bundled_recipe
+from tuneproof.cli.stages import bundled_recipe
 from tuneproof.errors import RecipeError
 from tuneproof.recipe import Recipe, Source, named_seed, rng
 from tuneproof.recipe_file import dump_recipe, load_recipe, parse_recipe

@@ -110,7 +110,7 @@ def test_a_judge_that_came() -> None:
         {"concurrency": 99},
         {"timeout_s": 5.0},
         {"api_key_env": None},
-        {"usd_per_million_input_tokens": 3.0},
+        {"prices": {"input": 3.0, "output": 4.0}},
     ],
 )
 def test_speed_and_price_change_nothing(change: dict[str, JsonValue]) -> None:

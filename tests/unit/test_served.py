@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from tests.fakes import ChatServer, Close, Garbage, Hang, Status, Torn
+from tests.fakes import ChatServer, Close, Garbage, Hang, Status, Truncated
 from tuneproof.data.encode import token_ids
 from tuneproof.data.templates import parse_template
 from tuneproof.errors import CredentialError, EndpointError
@@ -235,7 +235,7 @@ def test_an_answer_is_asked_for_once_and_a_failure_again(ask: Callable[..., Answ
         if body["model"] == "tuned" and len(body["prompt"]) < 5:
             return Status(400, "too long for me")
         if tries[place] == 1:
-            ways: list[Behaviour] = [Torn(), Close(), Garbage(), Status(500), Status(429)]
+            ways: list[Behaviour] = [Truncated(), Close(), Garbage(), Status(500), Status(429)]
             return ways[len(tries) % 5]
         return says("well")
 

@@ -254,13 +254,13 @@ def test_length_drift() -> None:
 
 
 def test_unstopped() -> None:
-    assert unstopped("tuned", n_at_limit=9, n_answers=100) is None
-    assert unstopped("tuned", n_at_limit=0, n_answers=0) is None
-    found = unstopped("base", n_at_limit=70, n_answers=100)
+    assert unstopped(n_at_limit=9, n_answers=100) is None
+    assert unstopped(n_at_limit=0, n_answers=0) is None
+    found = unstopped(n_at_limit=70, n_answers=100)
     assert found is not None
     assert (found.count, found.of) == (70, 100)
     assert found.text == (
-        "70 of 100 answers of base did not end by themselves: they ran into the token limit"
+        "70 of 100 answers did not end by themselves: they ran into the token limit"
     )
 
 

@@ -1,5 +1,6 @@
-"""A run's answers and judgments as the files that the original benchmark tools write.
+"""A run's results in the forms that others take: the benchmark tools, a paper, a model hub.
 
-``alpaca_eval`` and ``mt_bench`` make the rows, ``write`` reads a run and writes the files. What
-``tuneproof score`` makes of them are the report's own numbers.
+``alpaca_eval`` and ``mt_bench`` make the original tools' rows and ``write`` their files; what
+``tuneproof score`` makes of them are the report's own numbers. ``latex`` and ``paper`` make tables
+and figures, ``model_card`` the adapter's card, and ``run`` all of it.
 """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tuneproof.errors import MissingAssetError, RunDirError, StageError
+from tuneproof.errors import MissingAssetError, StageError
 from tuneproof.export import alpaca_eval, mt_bench
 from tuneproof.judge.choice import Chosen, choose
 from tuneproof.judge.matches import build_matches, build_pairs
@@ -93,12 +93,7 @@ def export_run(run: RunDir, out: Path) -> Exported:
         StageError: the run was not judged yet, or a file of it is missing.
         AssetError: a file of a benchmark's protocol is not on this machine, or another one.
     """
-    if not run.recipe_file.is_file():
-        raise RunDirError(
-            "is no run: it holds no recipe.yaml",
-            place=str(run.path),
-            remedy="A run is made by: tuneproof run RECIPE [--run-dir DIR]",
-        )
+    run.must_be_run()
     recipe = load_recipe(run.recipe_file)
     generated, judged = _finished(run, "generate"), _finished(run, "judge")
     folders = run.stage("generate"), run.stage("judge")

@@ -2,91 +2,53 @@
 
 Every reply goes to its journal the moment it comes: a killed run loses the requests in flight and
 no other. Requests that failed are in no journal, so the next run asks again; nor are replies
-without token probabilities where an endpoint never gives any. What is asked, and what a reply says,
-is left to the caller.
+without token probabilities where an endpoint never gives any. How many requests run at once, and
+which are sent again, is decided in ``pacing``; what they cost, in ``meter``; the Batch API's way of
+asking stands in ``batch``. What is asked, and what a reply says, is left to the caller.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from dataclasses import dataclass, field
+import contextlib
+import time
 from typing import TYPE_CHECKING, Any, Final
 
-from tuneproof.errors import EndpointError
-from tuneproof.judge.clients import (
-    Client,
-    Failed,
-    Reply,
-    check,
-    endpoint,
-    make_client,
-    recorded_reply,
+from tuneproof.judge.clients import Client, Failed, Reply, check, make_client, recorded_reply
+from tuneproof.judge.intake import (
+    ENOUGH_WITHOUT_PROBABILITIES,
+    MAX_CONSECUTIVE_FAILURES,
+    Asked,
+    Intake,
+    Journals,
+    Request,
+    gave_up,
+    has_probabilities,
+    no_probabilities,
 )
-from tuneproof.records import Judgment, Rating
+from tuneproof.judge.meter import Meter, spent_usd
+from tuneproof.judge.pacing import Pace, Tries
+from tuneproof.judge.prices import price_of
+from tuneproof.records import UnsureTry
+from tuneproof.workspace import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from tuneproof.progress import Reporter, Task
+    from tuneproof.progress import Reporter
     from tuneproof.recipe import Judge
-    from tuneproof.workspace import Journal
 
-MAX_CONSECUTIVE_FAILURES: Final = 20
+__all__ = ["ENOUGH_WITHOUT_PROBABILITIES", "Asked", "Journals", "Request", "ask_all"]
 
-ENOUGH_WITHOUT_PROBABILITIES: Final = 8
-"""So many replies without token probabilities, and none with, and the endpoint gives none."""
+PATIENCE_S: Final = 600.0
+"""An endpoint that only turns requests away for so long is given up."""
 
+UNSURE_JOURNAL: Final = "unsure.journal.jsonl"
+"""Tries whose price nobody told; beside the journals of replies."""
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """One request: the key of its reply, its body, and the row that a reply becomes.
-
-    ``weighted_by`` is the recipe's key that asks for token probabilities; None where it does not.
-    """
-
-    key: str
-    body: Callable[[], dict[str, Any]]
-    row: Callable[[Reply], Judgment | Rating]
-    weighted_by: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Journals:
-    """Where replies are kept: those about matches, and those about single answers."""
-
-    judgments: Journal[Judgment]
-    ratings: Journal[Rating]
-
-    def get(self, key: str) -> Judgment | Rating | None:
-        """What is known under a key."""
-        return self.judgments.get(key) or self.ratings.get(key)
-
-    def __len__(self) -> int:
-        return len(self.judgments) + len(self.ratings)
-
-    def append(self, row: Judgment | Rating) -> None:
-        """Keep a row; it is on disk when this returns."""
-        if isinstance(row, Judgment):
-            self.judgments.append([row])
-        else:
-            self.ratings.append([row])
-
-
-@dataclass
-class Asked:
-    """What has come back so far, by the request's key.
-
-    ``held`` are replies that lack the probabilities that were asked for, until another has them.
-    """
-
-    replies: dict[str, Reply]
-    n_requests: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    failed_in_a_row: int = 0
-    last_failure: Failed | None = None
-    gives_probabilities: bool = False
-    held: list[tuple[Request, Reply]] = field(default_factory=list)
+DRAIN_S: Final = 10.0
+"""How long replies in flight, which may have to be paid for, are waited for after an error that
+ends the stage."""
 
 
 def ask_all(
@@ -96,10 +58,12 @@ def ask_all(
 
     Raises:
         CredentialError: the judge's key is absent or refused.
-        EndpointError: the endpoint cannot be reached or does not know the model; all requests
-            failed, or 20 one after another; it gives no token probabilities where they are asked
-            for. Other replies that came before are kept.
-        RecipeError: the journal to replay does not exist.
+        EndpointError: the endpoint cannot be reached, does not know the model, or asks for money
+            that is not there; all requests failed, or 20 one after another; it gives no token
+            probabilities where they are asked for. Other replies that came before are kept.
+        ModelError: the local judge cannot be loaded.
+        RecipeError: the journal to replay does not exist, or a budget has no prices.
+        StageError: ``judge.budget_usd`` is used up; the replies until then are kept.
     """
     # A replay answers for itself: replies once copied here would outlive a change of its journal.
     replay = judge.kind == "replay"
@@ -113,19 +77,39 @@ def ask_all(
         # Read again: what a reply says is up to today's parser, not to that of the first run.
         reply = recorded_reply(known)
         asked.replies[request.key] = reply
-        asked.gives_probabilities |= request.weighted_by is not None and _has(reply)
+        asked.gives_probabilities |= request.weighted_by is not None and has_probabilities(reply)
     asked.n_requests = len(to_ask)
+    n_known = len(asked.replies)
+    if to_ask:
+        check(judge)
+    with contextlib.ExitStack() as files:
+        meter, n_before = _meter(judge, None if replay else journals, files)
+        if to_ask:
+            task = files.enter_context(
+                reporter.task("judge", n_known + len(to_ask), unit="replies", done=n_known)
+            )
+            intake = Intake(
+                judge=judge,
+                journals=None if replay else journals,
+                asked=asked,
+                meter=meter,
+                task=task,
+                n_before=n_before,
+            )
+            if judge.batch_api:
+                from tuneproof.judge.batch import ask_in_batches
+
+                asyncio.run(ask_in_batches(list(to_ask.values()), intake, reporter))
+            else:
+                asyncio.run(_ask_concurrently(list(to_ask.values()), intake))
+        if meter.knows_price:
+            asked.usd, asked.unsure_usd = meter.usd, meter.unsure_usd
     if not to_ask:
         return asked
-    check(judge)
-    n_known = len(asked.replies)
-    with reporter.task("judge", n_known + len(to_ask), unit="replies", done=n_known) as task:
-        kept = None if replay else journals
-        asyncio.run(_ask_concurrently(judge, list(to_ask.values()), kept, asked, task))
     if n_known == 0 and asked.failures.total() == len(to_ask):
-        raise _gave_up(judge, asked, f"all {len(to_ask)} requests failed")
+        raise gave_up(judge, asked, f"all {len(to_ask)} requests failed")
     if asked.held:
-        raise _no_probabilities(judge, asked)
+        raise no_probabilities(judge, asked)
     if asked.last_failure is not None:
         last = asked.last_failure
         shown = f"{last.reason}: {last.detail}" if last.detail else last.reason
@@ -136,97 +120,141 @@ def ask_all(
     return asked
 
 
-def _has(reply: Reply) -> bool:
-    return reply.top_logprobs is not None
+def _meter(
+    judge: Judge, journals: Journals | None, files: contextlib.ExitStack
+) -> tuple[Meter, int]:
+    """The meter, with what the journals' replies cost; and how many those are."""
+    price, _ = price_of(judge)
+    if journals is None:
+        return Meter(judge, price), 0
+    from tuneproof.judge.batch import batched_keys
+
+    before_usd, n_before = spent_usd(
+        [*journals.judgments.records(), *journals.ratings.records()],
+        judge=judge,
+        single=price_of(judge.model_copy(update={"batch_api": False}))[0],
+        batched=price_of(judge.model_copy(update={"batch_api": True}))[0],
+        in_batches=batched_keys(journals),
+    )
+    unsure = files.enter_context(
+        Journal(journals.judgments.path.with_name(UNSURE_JOURNAL), UnsureTry)
+    )
+    return Meter(judge, price, before_usd=before_usd, unsure=unsure), n_before
 
 
-async def _ask_concurrently(
-    judge: Judge, to_ask: Sequence[Request], journals: Journals | None, asked: Asked, task: Task
-) -> None:
-    """Let ``judge.concurrency`` workers share the requests; the first error ends them all."""
+# --- many at once ----------------------------------------------------------------------------
+
+
+async def _ask_concurrently(to_ask: Sequence[Request], intake: Intake) -> None:
+    """Ask all; the first error ends it, when replies in flight had ``DRAIN_S`` to come home."""
+    judge = intake.judge
     client = make_client(judge)
-    queue = iter(to_ask)
-    workers = [
-        asyncio.create_task(_work(client, judge, queue, journals, asked, task))
-        for _ in range(min(judge.concurrency, len(to_ask)))
-    ]
+    intake.pace = pace = Pace(
+        1 if judge.kind == "local" else judge.concurrency, slow_s=judge.timeout_s / 4
+    )
+    asking = _Asking(client, intake, pace)
+    admission = asyncio.create_task(asking.admit(to_ask))
+    asking.when_failed = admission.cancel
     try:
-        await asyncio.gather(*workers)
+        try:
+            await admission
+        except asyncio.CancelledError:
+            if asking.error is None:
+                raise
+        while asking.tasks and asking.error is None:
+            await asyncio.wait(asking.tasks, return_when=asyncio.FIRST_COMPLETED)
+        if asking.tasks:
+            await asyncio.wait(asking.tasks, timeout=DRAIN_S)
     finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        for task in (admission, *asking.tasks):
+            task.cancel()
+        await asyncio.gather(admission, *asking.tasks, return_exceptions=True)
         await client.close()
+    if asking.error is not None:
+        raise asking.error
 
 
-async def _work(
-    client: Client,
-    judge: Judge,
-    queue: Iterator[Request],
-    journals: Journals | None,
-    asked: Asked,
-    task: Task,
-) -> None:
-    for request in queue:
-        reply = await client.ask(request.body(), key=request.key)
-        if isinstance(reply, Failed):
-            asked.failures[reply.reason] += 1
-            asked.last_failure = reply
-            asked.failed_in_a_row += 1
-            if journals is not None and asked.failed_in_a_row >= MAX_CONSECUTIVE_FAILURES:
-                raise _gave_up(judge, asked, f"{asked.failed_in_a_row} requests in a row failed")
-        else:
-            asked.failed_in_a_row = 0
-            _take(judge, request, reply, journals, asked)
-        failed = asked.failures.total()
-        task.advance(note=f"{failed} failed" if failed else "")
+class _Asking:
+    """Requests in flight, a task each. ``error`` is the first that ends them all."""
 
+    def __init__(self, client: Client, intake: Intake, pace: Pace) -> None:
+        self._client, self._intake, self._pace = client, intake, pace
+        self._meter = intake.meter
+        self._ended = asyncio.Event()
+        self._tries_in_a_row = 0
+        self._last_reply = time.monotonic()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.error: Exception | None = None
+        self.when_failed: Callable[[], object] = lambda: None
 
-def _take(
-    judge: Judge, request: Request, reply: Reply, journals: Journals | None, asked: Asked
-) -> None:
-    """Keep a reply; one without the probabilities asked for waits until it is known why."""
-    came = [(request, reply)]
-    if request.weighted_by is not None and not asked.gives_probabilities:
-        if not _has(reply):
-            asked.held += came
-            if len(asked.held) >= ENOUGH_WITHOUT_PROBABILITIES:
-                raise _no_probabilities(judge, asked)
-            return
-        asked.gives_probabilities = True
-        came += asked.held
-        asked.held = []
-    for one, its_reply in came:
-        if journals is not None:
-            journals.append(one.row(its_reply))
-        asked.replies[one.key] = its_reply
+    async def admit(self, to_ask: Sequence[Request]) -> None:
+        """Begin one request after another, as places and budget allow."""
+        for request in to_ask:
+            await self._pace.enter()
+            body = request.body()
+            worst = self._meter.worst_usd(body)
+            if not await self._meter.hold(worst):
+                raise self._intake.used_up()
+            task = asyncio.create_task(self._ask(request, body, worst))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
+    async def _ask(self, request: Request, body: dict[str, Any], worst: float) -> None:
+        try:
+            outcome = await self._try_until(request, body, worst)
+            if isinstance(outcome, Reply):
+                self._intake.take(request, outcome)
+            else:
+                self._intake.fail(outcome)
+        except Exception as error:  # raised where the stage waits for it
+            if self.error is None:
+                self.error = error
+                self._ended.set()
+                self.when_failed()
+        finally:
+            self._pace.leave()
 
-def _no_probabilities(judge: Judge, asked: Asked) -> EndpointError:
-    key = asked.held[0][0].weighted_by
-    return EndpointError(
-        f"gives no token probabilities: none of {len(asked.held)} replies has the logprobs that "
-        "were asked for",
-        place=endpoint(judge),
-        remedy=f"Ask another endpoint, or read the judge's word alone: --set {key}=binary",
-    )
+    async def _try_until(
+        self, request: Request, body: dict[str, Any], worst: float
+    ) -> Reply | Failed:
+        """Send a request until it has a reply, or has failed for good."""
+        tries = Tries(request.key)
+        while True:
+            sent = time.monotonic()
+            try:
+                outcome = await self._client.ask(body, key=request.key)
+            except Exception:
+                self._meter.release(worst, None)
+                raise
+            if isinstance(outcome, Reply):
+                self._meter.release(worst, outcome)
+                self._tries_in_a_row, self._last_reply = 0, time.monotonic()
+                self._pace.replied(self._last_reply - sent)
+                return outcome
+            self._meter.release(worst, None, may_cost=outcome.may_cost)
+            # An endpoint that does not come to answer is as busy as one that says so; how much it
+            # can take is nothing that other failures tell.
+            if outcome.turned_away or outcome.timed_out:
+                self._pace.refused()
+            self._tries_in_a_row += 1
+            self._check_patience(outcome)
+            pause_s = tries.pause_s(outcome)
+            if pause_s is None or await self._ended_within(pause_s):
+                return outcome
+            if not await self._meter.hold(worst):
+                return outcome
+            self._intake.asked.resent[outcome.reason] += 1
 
+    def _check_patience(self, failed: Failed) -> None:
+        waited = time.monotonic() - self._last_reply
+        if self._tries_in_a_row >= MAX_CONSECUTIVE_FAILURES and waited > PATIENCE_S:
+            self._intake.asked.last_failure = failed
+            raise gave_up(
+                self._intake.judge, self._intake.asked, f"no reply for {waited / 60:.0f} minutes"
+            )
 
-def _gave_up(judge: Judge, asked: Asked, problem: str) -> EndpointError:
-    last = asked.last_failure
-    shown = ""
-    if last is not None:
-        shown = f"; the last: {last.reason}" + (f", {last.detail}" if last.detail else "")
-    if judge.kind == "replay":
-        return EndpointError(
-            f"{problem}{shown}",
-            place="judge.journal",
-            value=judge.journal,
-            remedy="It was recorded with other answers, or with another model, base_url or prompt.",
-        )
-    return EndpointError(
-        f"{problem}{shown}",
-        place=endpoint(judge),
-        remedy="Replies that came before are kept. Put the endpoint right and run again; a lower "
-        "judge.concurrency or a higher judge.timeout_s may help.",
-    )
+    async def _ended_within(self, seconds: float) -> bool:
+        """Whether an error has ended all, at the latest after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), seconds)
+        return self._ended.is_set()

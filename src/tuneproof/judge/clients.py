@@ -1,42 +1,37 @@
-"""Who answers a judge's question: an OpenAI-compatible endpoint, or a recorded journal.
+"""Who answers a judge's question: an endpoint, a model in this process, or a recorded journal.
 
-A client carries one request and brings back a ``Reply``, or a ``Failed`` value where this request
-could not be answered; a failure is never turned into a reply. What no further request could mend
-(a refused key, an unknown model) is raised. What is asked, and how a reply is read, is left to
-``protocol``; how many requests run at once, and what is kept of them, to ``stage``.
-
-``openai`` is imported inside functions: it takes most of a second.
+A client carries one request once and brings back a ``Reply``, or a ``Failed`` value where this try
+got none; a failure is never turned into a reply. What no further request could mend (a refused key,
+an unknown model) is raised. The clients of an endpoint and of a local model stand in
+``openai_client`` and ``local``. What is asked, and how a reply is read, is left to ``protocol``;
+how many requests run at once, and when one is tried again, to ``pacing``; what is kept of them, to
+``asking``.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pydantic import BaseModel, Field, ValidationError
-
-from tuneproof.errors import CredentialError, EndpointError, RecipeError
+from tuneproof.errors import CredentialError, EndpointError, ModelError, RecipeError
+from tuneproof.judge.prices import price_of
 from tuneproof.records import Judgment, Rating
 from tuneproof.workspace import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from openai import APIStatusError
-
     from tuneproof import recipe
     from tuneproof.records import TopLogprobs
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_S: Final = 5.0
-MAX_RETRIES: Final = 4
+LOCAL: Final = "local"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +50,20 @@ class Reply:
 
 @dataclass(frozen=True)
 class Failed:
-    """A request that got no reply: the kind of failure, to count by, and what was seen."""
+    """A try that got no reply: the kind of failure, to count by, and what was seen.
+
+    ``again`` says that the same request may succeed later; ``turned_away`` that too much was asked
+    at once, and ``wait_s`` how long the endpoint wants to be left alone; ``timed_out`` that nothing
+    came in time. ``may_cost`` says that the endpoint may have answered, and may ask for its price.
+    """
 
     reason: str
     detail: str = ""
+    again: bool = False
+    turned_away: bool = False
+    timed_out: bool = False
+    may_cost: bool = False
+    wait_s: float | None = None
 
 
 class Client(Protocol):
@@ -77,7 +82,16 @@ class Client(Protocol):
 
 
 def endpoint(judge: recipe.Judge) -> str:
-    """The base URL that requests go to, without a slash at its end."""
+    """Where requests go: the base URL, without a slash at its end.
+
+    For a local judge, ``local:`` and the digest of its weights, so that no reply of other weights
+    is taken for one of these. A replay of its journal has ``local`` for its base URL.
+
+    Raises:
+        ModelError: there is no such local model.
+    """
+    if judge.kind == "local" or (judge.kind == "replay" and judge.base_url == LOCAL):
+        return f"{LOCAL}:{_local_digest(judge)}"
     return (judge.base_url or OPENAI_URL).rstrip("/")
 
 
@@ -86,11 +100,18 @@ def make_client(judge: recipe.Judge) -> Client:
 
     Raises:
         CredentialError: the key's environment variable is not set.
+        ModelError: the local model cannot be loaded, or is no chat model.
         RecipeError: the journal to replay does not exist.
         StageError: the journal to replay cannot be read.
     """
     if judge.kind == "replay":
         return ReplayClient(_journal(judge))
+    if judge.kind == "local":
+        from tuneproof.judge.local import LocalClient
+
+        return LocalClient(judge)
+    from tuneproof.judge.openai_client import OpenAIClient
+
     return OpenAIClient(judge)
 
 
@@ -101,20 +122,33 @@ def check(judge: recipe.Judge) -> None:
     """Find out, without spending anything, that the judge can be asked.
 
     The key must be set, and the endpoint's host (or the proxy before it) must accept a connection.
-    For a replay, the journal must exist.
+    For a replay, the journal must exist; for a local judge, the model. A budget needs prices.
 
     Raises:
         CredentialError: the environment variable that the recipe names is not set, or holds
             something that cannot be sent as a key.
         EndpointError: ``base_url`` is no http(s) address, or nothing answers there.
-        RecipeError: the journal to replay does not exist.
+        ModelError: there is no such local model.
+        RecipeError: the journal to replay does not exist, or a budget has no prices to go by.
     """
     if judge.kind == "reference":
         return
+    if judge.budget_usd is not None:
+        price, why_not = price_of(judge)
+        if price is None:
+            raise RecipeError(
+                "a budget needs prices",
+                place="judge.budget_usd",
+                value=judge.budget_usd,
+                remedy=why_not or "",
+            )
     if judge.kind == "replay":
         _journal(judge)
         return
-    _api_key(judge)
+    if judge.kind == "local":
+        _local_digest(judge)
+        return
+    api_key(judge)
     url, host, port = _address(judge)
     proxy = _proxy(url, host)
     through = ""
@@ -134,7 +168,7 @@ def check(judge: recipe.Judge) -> None:
         ) from None
 
 
-def _api_key(judge: recipe.Judge) -> str:
+def api_key(judge: recipe.Judge) -> str:
     """The key to send; a placeholder where the recipe says that none is needed."""
     name = judge.api_key_env
     if name is None:
@@ -155,6 +189,19 @@ def _api_key(judge: recipe.Judge) -> str:
             remedy=remedy,
         )
     return key
+
+
+def _local_digest(judge: recipe.Judge) -> str:
+    """The digest of the local judge's weights."""
+    from tuneproof.recipe import Model
+    from tuneproof.train.model import resolve_model
+
+    try:
+        return resolve_model(Model(id=judge.model)).digest
+    except ModelError as error:
+        raise ModelError(
+            error.problem, place="judge.model", value=judge.model, remedy=error.remedy
+        ) from None
 
 
 def _address(judge: recipe.Judge) -> tuple[SplitResult, str, int]:
@@ -182,166 +229,6 @@ def _proxy(url: SplitResult, host: str) -> tuple[str, int] | None:
     if not parts.hostname:
         return None
     return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-
-
-# --- an endpoint -----------------------------------------------------------------------------
-
-
-class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Likely(BaseModel):
-    token: str
-    logprob: float
-
-
-class _Token(BaseModel):
-    top_logprobs: list[_Likely] | None = None
-
-
-class _Logprobs(BaseModel):
-    content: list[_Token] | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Completion(BaseModel):
-    """The part of a chat completion that we read; whatever else a server sends is let be."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
-
-
-class OpenAIClient:
-    """Any server that speaks OpenAI's chat completions, through the ``openai`` library.
-
-    Timeouts, lost connections, 408, 409, 429 and 5xx are tried again by the library
-    (``max_retries`` times, with growing pauses or those that the server asks for) before a request
-    counts as failed.
-
-    Raises:
-        CredentialError: the key's environment variable is not set.
-    """
-
-    def __init__(self, judge: recipe.Judge, *, max_retries: int = MAX_RETRIES) -> None:
-        from openai import AsyncOpenAI
-
-        self._judge = judge
-        self._key = _api_key(judge)
-        self._client = AsyncOpenAI(
-            api_key=self._key,
-            # Explicit, so that no OPENAI_BASE_URL can send the questions elsewhere.
-            base_url=endpoint(judge),
-            timeout=judge.timeout_s,
-            max_retries=max_retries,
-        )
-
-    async def ask(self, request: Mapping[str, Any], *, key: str) -> Reply | Failed:
-        """Send one request; see ``Client.ask``."""
-        from openai import APIConnectionError, APIStatusError, APITimeoutError
-
-        try:
-            raw = await self._client.chat.completions.with_raw_response.create(**request)
-        except APITimeoutError:
-            return Failed("timeout", f"no reply within {self._judge.timeout_s:g} s")
-        except APIConnectionError as error:
-            cause = error.__cause__
-            return Failed("no connection", self._clean(str(cause or error)))
-        except APIStatusError as error:
-            return self._refused(error)
-        return _read_completion(raw.content)
-
-    def _refused(self, error: APIStatusError) -> Failed:
-        """What an HTTP status above 399 means: this request failed, or all of them would."""
-        status = error.status_code
-        said = self._clean(error.message.removeprefix(f"Error code: {status} - "))
-        if status in (401, 403):
-            raise CredentialError(
-                f"the judge's endpoint refuses the key (HTTP {status}): {said}",
-                place=endpoint(self._judge),
-                remedy=f"Check the value of {self._judge.api_key_env}."
-                if self._judge.api_key_env
-                else "Name the variable that holds a key in judge.api_key_env.",
-            ) from None
-        if status == 404 or error.code == "model_not_found":
-            raise EndpointError(
-                f"does not know the model {self._judge.model!r}, or the address is wrong "
-                f"(HTTP {status}): {said}",
-                place=endpoint(self._judge),
-                remedy="Check judge.model and judge.base_url (which often ends in /v1).",
-            ) from None
-        if error.code == "insufficient_quota":
-            raise EndpointError(
-                f"the account's quota is used up (HTTP {status}): {said}",
-                place=endpoint(self._judge),
-                remedy="Run again when there is quota; every reply so far is kept.",
-            ) from None
-        return Failed(f"HTTP {status}", said)
-
-    def _clean(self, text: str) -> str:
-        """At most 300 characters of a server's message, without the key should it be in there."""
-        shown = " ".join(text.replace(self._key, "***").split())
-        return shown if len(shown) <= 300 else shown[:299] + "…"
-
-    async def close(self) -> None:
-        """Give connections back."""
-        await self._client.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-
-def _read_completion(body: bytes) -> Reply | Failed:
-    """The reply in a chat completion's JSON."""
-    try:
-        value = json.loads(body)
-        # JSON may hold half a surrogate pair; text files may not.
-        text = json.dumps(value, ensure_ascii=False).encode("utf-8", errors="replace")
-        completion = _Completion.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        return Failed("not a chat completion", f"{where}: {first['msg']}")
-    except (ValueError, RecursionError):
-        return Failed("not a chat completion", f"no JSON: {body[:80]!r}")
-    choice, usage = completion.choices[0], completion.usage or _Usage()
-    content = choice.message.content
-    if content is None:
-        content = choice.message.refusal
-    if content is None:
-        if choice.finish_reason not in ("length", "content_filter"):
-            # Nothing was said and nothing says why: worth asking again, not worth keeping.
-            return Failed("no text in the completion")
-        content = ""
-    return Reply(
-        text=content,
-        finish_reason=choice.finish_reason,
-        top_logprobs=_first_token(choice.logprobs),
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-    )
-
-
-def _first_token(logprobs: _Logprobs | None) -> TopLogprobs | None:
-    """The likeliest first tokens. One of probability 0 (its logarithm is not finite) is absent."""
-    if logprobs is None or not logprobs.content or logprobs.content[0].top_logprobs is None:
-        return None
-    likely = logprobs.content[0].top_logprobs
-    return tuple((t.token, t.logprob) for t in likely if math.isfinite(t.logprob))
 
 
 # --- a recorded journal ----------------------------------------------------------------------

@@ -87,7 +87,9 @@ class JudgeFacts:
     read, by reason in ``unparsed``; ``skipped`` counts pairs and answers that were not judged, by
     reason; ``n_excluded`` those left out because the recipe says so. The tokens are those of all
     replies, journaled ones included and each once, as far as the endpoint told them.
-    ``registration`` is the digest of what was fixed before judging.
+    ``registration`` is the digest of what was fixed before judging. ``resent`` counts what was sent
+    again, by the reason why; ``usd`` is what all replies cost that are in the journals, and
+    ``unsure_usd`` at most what tries cost whose price was not told.
     """
 
     n_similarities: int
@@ -109,6 +111,9 @@ class JudgeFacts:
     refused: tuple[str, ...] = ()
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    resent: dict[str, int] = field(default_factory=dict)
+    usd: float | None = None
+    unsure_usd: float | None = None
 
 
 def judge_answers(
@@ -270,6 +275,10 @@ def _ask(
         refused=tuple(sorted(refused)),
         prompt_tokens=sum(r.prompt_tokens or 0 for r in replies.values()),
         completion_tokens=sum(r.completion_tokens or 0 for r in replies.values()),
+        resent=dict(first.resent + second.resent),
+        # Of the journals: the second asking's count holds the first's.
+        usd=second.usd,
+        unsure_usd=second.unsure_usd,
     )
 
 

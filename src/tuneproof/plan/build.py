@@ -232,6 +232,13 @@ def _memory(
     if geometry.shape is None:
         return None
     rows = recipe.train.micro_batch_size
+    longest = max(len(r.token_ids) for r in (*train.used, *validation.used))
+    if recipe.train.packing:
+        # Validation packs as many tokens, and keeps nothing of them.
+        most = min(recipe.train.micro_batch_tokens, recipe.train.batch_size * longest)
+        batch = Batch(rows=1, length=most, padded=False, packed=True)
+    else:
+        batch = Batch(rows=rows, length=longest, padded=rows > 1)
     return estimate_memory(
         geometry.shape,
         geometry.adapted,
@@ -241,11 +248,7 @@ def _memory(
             bf16=recipe.model.dtype != "float32",
             checkpointing=recipe.train.gradient_checkpointing,
         ),
-        Batch(
-            rows=rows,
-            length=max(len(r.token_ids) for r in (*train.used, *validation.used)),
-            padded=rows > 1,
-        ),
+        batch,
         frozen=geometry.frozen,
         trainable=geometry.trainable,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneproof.data.encode import token_ids
+from tuneproof.judge.prices import Price, price_of
 from tuneproof.plan.judging import (
     answers,
     compared_with_itself,
@@ -19,7 +20,6 @@ from tuneproof.plan.judging import (
     judge_calls,
     placebo_calls,
 )
-from tuneproof.plan.prices import Price, price_of
 from tuneproof.records import Arm, Exchange, Match, Record
 
 if TYPE_CHECKING:

@@ -1,9 +1,10 @@
 """GPU memory of a training, by part, from the model's shape alone.
 
-What is computed here is the training as ``train.trainer`` runs it: transformers' ``Trainer`` on one
-GPU, PyTorch's sdpa attention, adapters in float32, autocast to bfloat16 where the weights are
-bfloat16, and the loss over a float32 copy of all logits. Each term is a tensor that autograd keeps
-for the backward pass, with the place in the libraries that makes it.
+What is computed here is the training as ``train.trainer`` runs it on one GPU: adapters in float32,
+autocast to bfloat16 where the weights are bfloat16. Packed, that is attention by segments, the
+adapters of ``train.lowrank`` and the loss of ``train.loss``; padded, plain transformers and PEFT,
+with a mask for attention and the loss over a float32 copy of all logits. Each term is a tensor that
+autograd keeps for the backward pass, with the place that makes it.
 ``tests/unit/test_plan_memory.py`` counts those of a small model and compares; ``bench/memory.py``
 does so for 7B without needing its memory, and with real tensors where there is a GPU.
 """
@@ -50,11 +51,15 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A micro-batch of ``rows`` sequences of ``length`` tokens; ``padded`` if some are shorter."""
+    """A micro-batch of ``rows`` sequences of ``length`` tokens; ``padded`` if some are shorter.
+
+    ``packed`` is one row of ``length`` tokens, sequences end to end.
+    """
 
     rows: int
     length: int
     padded: bool
+    packed: bool = False
 
     @property
     def tokens(self) -> int:
@@ -133,13 +138,14 @@ def _layer_bytes(shape: Shape, setting: Setting, *, padded: bool) -> int:
     return 2 * _norm_bytes(shape.hidden) + attention + mlp
 
 
-def _adapters_bytes(adapted: Sequence[Adapted], setting: Setting) -> int:
+def _adapters_bytes(adapted: Sequence[Adapted], setting: Setting, *, packed: bool) -> int:
     """All adapters (``peft.tuners.lora.Linear.forward``: ``B(A(dropout(x)))``).
 
     A keeps its input: under autocast a bfloat16 copy of its own; in float32 the dropped x, or,
     without dropout, x itself, which modules share. Dropout keeps its mask, B the r numbers from A.
+    ``train.lowrank`` shares x in every type, and its masks are one byte an element.
     """
-    own_copy = setting.bf16 or setting.dropout > 0
+    own_copy = not packed and (setting.bf16 or setting.dropout > 0)
     kept = 0
     shared: dict[str, int] = {}
     for module in adapted:
@@ -149,7 +155,9 @@ def _adapters_bytes(adapted: Sequence[Adapted], setting: Setting) -> int:
         elif module.name != "o_proj":  # its input is the attention's output, kept already
             owner = next((k for k, v in _READERS.items() if module.name in v), module.name)
             shared[owner] = module.n * module.n_in * setting.element
-        if setting.dropout:
+        if setting.dropout and packed:
+            kept += module.n * module.n_in
+        elif setting.dropout:
             # The first layer's input needs no gradient (the embeddings are frozen), so no mask.
             masked = module.n - (module.name in _READERS["norm1"])
             kept += masked * module.n_in * setting.mask
@@ -165,7 +173,7 @@ def activation_bytes(
     """
     layers = shape.layers * _layer_bytes(shape, setting, padded=batch.padded)
     # The first layer's first norm keeps nothing, the one before the head does: no correction.
-    inside = batch.tokens * (layers + _adapters_bytes(adapted, setting))
+    inside = batch.tokens * (layers + _adapters_bytes(adapted, setting, packed=batch.packed))
     if batch.padded:
         # The boolean mask becomes one of the scores' type in each layer's attention.
         inside += shape.layers * batch.rows * batch.length**2 * setting.element
@@ -178,6 +186,7 @@ def activation_bytes(
 
 def kept_logits_bytes(shape: Shape, batch: Batch) -> int:
     """What cross_entropy keeps: float32 log-probabilities of all tokens, and the labels."""
+    assert not batch.packed
     return batch.tokens * (4 * shape.vocabulary + 8)
 
 
@@ -188,6 +197,28 @@ def peak_logits_bytes(shape: Shape, batch: Batch) -> int:
     logits float32), the gradient of ``nll_loss``, and that of ``log_softmax``.
     """
     return batch.tokens * (12 * shape.vocabulary + 8)
+
+
+def packed_loss_bytes(shape: Shape, setting: Setting, batch: Batch) -> int:
+    """What ``train.loss.linear_nll`` keeps: the gradient of the hidden states, and the targets."""
+    return batch.tokens * (setting.element * shape.hidden + 8)
+
+
+def peak_packed_loss_bytes(shape: Shape, setting: Setting, batch: Batch) -> int:
+    """The same at its largest moment: a chunk's logits, log-probabilities and their gradient (on a
+    CPU before that a float32 copy of the logits).
+
+    Every token is taken to be a target; the hidden states selected and what their norm gave are of
+    the same size as the gradient.
+    """
+    from tuneproof.train.loss import CHUNK, CHUNK_ON_GPU
+
+    if setting.device == "cuda":
+        chunk = min(batch.tokens, CHUNK_ON_GPU) * shape.vocabulary * (4 + 2 * setting.element)
+    else:
+        chunk = min(batch.tokens, CHUNK) * shape.vocabulary * (8 + setting.element)
+    selected = 2 * batch.tokens * setting.element * shape.hidden
+    return packed_loss_bytes(shape, setting, batch) + selected + chunk
 
 
 # --- all of it -------------------------------------------------------------------------------
@@ -216,7 +247,10 @@ def estimate_memory(
             AdamW's moments.
     """
     activations = activation_bytes(shape, adapted, setting, batch) / GIB
-    logits = peak_logits_bytes(shape, batch) / GIB
+    if batch.packed:
+        logits = peak_packed_loss_bytes(shape, setting, batch) / GIB
+    else:
+        logits = peak_logits_bytes(shape, batch) / GIB
     parts = {
         "weights": frozen * setting.element / GIB,
         "adapter": 8 * trainable / GIB,

@@ -10,6 +10,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from tuneproof.report.behaviour import behaviours
 from tuneproof.report.cases import build_cases
 from tuneproof.report.content import pairwise_results
 from tuneproof.report.figures import loss_figure
@@ -68,7 +69,7 @@ def write_report(
         out: the folder; made if it is absent.
     """
     cases = build_cases(prompts, answers=answers, similarities=similarities, judgments=judgments)
-    svg, png = loss_figure(curve, best_step=results.training.best_step)
+    loss = loss_figure(curve, best_step=results.training.best_step)
     markdown = render_markdown(
         results,
         recipe=recipe,
@@ -83,6 +84,7 @@ def write_report(
         recipe_text=recipe_text,
         curve=curve,
         cases=cases,
+        behaviours=behaviours(prompts, answers),
         manifests=manifests,
         findings=findings,
     )
@@ -92,8 +94,8 @@ def write_report(
         "report.md": markdown,
         "index.html": page,
         "loss.csv": loss_csv(curve),
-        "loss.svg": svg,
-        "loss.png": png,
+        "loss.svg": loss.svg,
+        "loss.png": loss.png,
         **{f"{name}.csv": to_csv(table) for name, table in own_tables(results).items()},
     }
     for name, content in contents.items():

@@ -1,4 +1,6 @@
-"""The loss curve as a figure for a paper: SVG and PNG, the same bytes for the same curve.
+"""Figures for a paper: the loss curve, win rates with intervals, where a win rate comes from.
+
+SVG, PDF and PNG, the same bytes for the same records.
 
 The page's own drawing, which follows light and dark, is in ``drawing``.
 """
@@ -6,21 +8,27 @@ The page's own drawing, which follows light and dark, is in ``drawing``.
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tuneproof.report.content import TITLES, pairwise_results
+from tuneproof.report.numbers import parts
+from tuneproof.report.untrusted import visible
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from matplotlib.figure import Figure
 
-    from tuneproof.records import LossPoint
+    from tuneproof.records import Decomposition, Estimate, LossPoint, Results
 
-# Two of Okabe and Ito's colours, which readers with any colour vision can tell apart; the line's
+# Of Okabe and Ito's colours, which readers with any colour vision can tell apart; the line's
 # form (plain, or with marks) tells the series apart in black and white.
-_TRAIN, _VALIDATION = "#56B4E9", "#B34700"
+_TRAIN, _VALIDATION, _PART = "#56B4E9", "#B34700", "#0072B2"
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "tuneproof",  # ids in the SVG are random without it
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # outlines that journals accept, in place of bitmap-like Type 3
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
     "font.size": 9,
     "axes.spines.top": False,
@@ -33,18 +41,51 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def loss_figure(curve: Sequence[LossPoint], *, best_step: int | None) -> tuple[bytes, bytes]:
-    """The loss curve as (SVG, PNG). A curve without a loss gives a figure that says so."""
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """One figure in the three formats."""
+
+    svg: bytes
+    pdf: bytes
+    png: bytes
+
+
+def loss_figure(curve: Sequence[LossPoint], *, best_step: int | None) -> Saved:
+    """The loss curve. One without a loss gives a figure that says so."""
+    return _saved(lambda: _draw(curve, best_step=best_step))
+
+
+def win_rate_figure(results: Results) -> Saved | None:
+    """All win rates with their intervals, each benchmark's and opponent's, and those of its parts;
+    the dashed line is no difference. None where no judge compared anything."""
+    rows = list(_win_rates(results))
+    if not any(estimate.low is not None for _, estimate, _ in rows):
+        return None
+    return _saved(lambda: _draw_win_rates(rows))
+
+
+def decomposition_figure(found: Decomposition) -> Saved | None:
+    """A win rate's distance from one half, in its parts; hatched is what takes from it. None where
+    they are not known."""
+    if found.whole.value is None or any(part.value is None for part in found.parts):
+        return None
+    return _saved(lambda: _draw_decomposition(found))
+
+
+def _saved(draw: Callable[[], Figure]) -> Saved:
     import matplotlib
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a reader's matplotlibrc must not change the bytes
         matplotlib.rcParams.update(_STYLE)
-        figure = _draw(curve, best_step=best_step)
-        svg, png = io.BytesIO(), io.BytesIO()
+        figure = draw()
+        svg, pdf, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None}
+        )
         figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
-    return svg.getvalue(), png.getvalue()
+    return Saved(svg=svg.getvalue(), pdf=pdf.getvalue(), png=png.getvalue())
 
 
 def _draw(curve: Sequence[LossPoint], *, best_step: int | None) -> Figure:
@@ -83,4 +124,98 @@ def _draw(curve: Sequence[LossPoint], *, best_step: int | None) -> Figure:
         )
     axes.set_xlim(left=0)
     axes.legend(frameon=False, loc="upper right")
+    return figure
+
+
+_Row = tuple[str, "Estimate", bool]
+"""A label, a win rate, and whether it is one of a whole benchmark."""
+
+
+def _win_rates(results: Results) -> Iterator[_Row]:
+    for name, result in results.benchmarks.items():
+        title = TITLES.get(name, name) if len(results.benchmarks) > 1 else ""
+        for found in pairwise_results(result):
+            lead = f"{title}, against {found.opponent}" if title else f"against {found.opponent}"
+            yield lead[:1].upper() + lead[1:], found.win_rate, True
+            if found.length_controlled is not None:
+                yield "at equal length (fitted)", found.length_controlled.fitted, False
+            for part, estimate in found.by_category.items():
+                yield part, estimate, False
+
+
+def _text(text: str) -> str:
+    """Text that matplotlib draws as it is: a dollar sign would begin a formula."""
+    return " ".join(visible(text).split())[:60].replace("$", r"\$")
+
+
+def _draw_win_rates(rows: Sequence[_Row]) -> Figure:
+    from matplotlib.figure import Figure
+
+    known = [(label, e, whole) for label, e, whole in rows if e.value is not None]
+    figure = Figure(
+        figsize=(5.5, 0.75 + 0.27 * len(known)), layout="constrained", facecolor="white"
+    )
+    axes = figure.subplots()
+    axes.axvline(50, color="#666666", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    for y, (_, e, whole) in enumerate(known):
+        assert e.value is not None
+        color = _VALIDATION if whole else _PART
+        if e.low is not None and e.high is not None:
+            axes.plot([100 * e.low, 100 * e.high], [y, y], color=color, linewidth=1.4)
+        axes.plot(
+            100 * e.value,
+            y,
+            color=color,
+            marker="o" if whole else "s",
+            markersize=5 if whole else 4,
+        )
+    axes.set_yticks(
+        range(len(known)), [_text(f"{label} (n = {e.n_scored})") for label, e, _ in known]
+    )
+    for label, (_, _, whole) in zip(axes.get_yticklabels(), known, strict=True):
+        label.set_fontweight("bold" if whole else "normal")
+    axes.set_ylim(len(known) - 0.5, -0.5)
+    axes.set_xlim(-1.5, 101.5)  # a marker at an end is drawn whole
+    axes.set_xlabel("win rate of tuned (%)")
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _draw_decomposition(found: Decomposition) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 2.0), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    foot = 50.0
+    bars: list[tuple[str, Estimate, float, str]] = []
+    for label, estimate, color in (
+        ("what remains", found.remaining, _VALIDATION),
+        ("length", found.length, _PART),
+        ("stopping", found.stopping, _PART),
+    ):
+        assert estimate.value is not None
+        bars.insert(0, (label, estimate, foot, color))
+        foot += 100 * estimate.value
+    bars.insert(0, ("win rate as answered", found.whole, 50.0, _VALIDATION))
+    for y, (_, estimate, base, color) in enumerate(bars):
+        assert estimate.value is not None
+        tip = base + 100 * estimate.value
+        axes.barh(
+            y, tip - base, left=base, height=0.55, color=color, alpha=0.55, edgecolor=color,
+            hatch="////" if tip < base else None,
+        )  # fmt: skip
+        if estimate.low is not None and estimate.high is not None:
+            ends = [base + 100 * estimate.low, base + 100 * estimate.high]
+            axes.plot(ends, [y, y], color="black", linewidth=1.1, marker="|", markersize=6)
+    axes.axvline(50, color="#666666", linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.margins(x=0.06)
+    shown = [parts(e, percent=True, signed=True).value for _, e, _, _ in bars]
+    axes.set_yticks(
+        range(len(bars)), [f"{label}: {s}" for (label, *_), s in zip(bars, shown, strict=True)]
+    )
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.set_xlabel("win rate of tuned (%)")
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
     return figure

@@ -127,7 +127,7 @@ def alarms(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Alarm]:
             for arm in WATCHED
         }
         for arm, mine in said.items():
-            for alarm in _of_one(arm, mine, instructions):
+            for alarm in _of_one(mine, instructions):
                 found.append(alarm.model_copy(update={"benchmark": benchmark, "arm": arm.value}))
         lengths = {arm: _lengths(mine) for arm, mine in said.items()}
         for opponent in (Arm.BASE, Arm.FAIR_BASE):
@@ -139,14 +139,13 @@ def alarms(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Alarm]:
 
 
 def _of_one(
-    arm: Arm, answers: Sequence[Answer], instructions: Mapping[tuple[str, int], str]
+    answers: Sequence[Answer], instructions: Mapping[tuple[str, int], str]
 ) -> Iterator[Alarm]:
     watch = AnswerWatch()
     for a in answers:
         watch.see(a.text, instruction=instructions[a.question_id, a.turn])
     yield from watch.alarms()
     stopped = unstopped(
-        arm.value,
         n_at_limit=sum(a.stop is Stop.LENGTH for a in answers),
         n_answers=len(answers),
     )

@@ -305,11 +305,10 @@ def length_drift(opponent: Mapping[str, float], tuned: Mapping[str, float]) -> A
     )
 
 
-def unstopped(arm: str, *, n_at_limit: int, n_answers: int) -> Alarm | None:
+def unstopped(*, n_at_limit: int, n_answers: int) -> Alarm | None:
     """Answers that ran into the token limit, from a tenth of them on.
 
     Args:
-        arm: its name.
         n_at_limit: how many did.
         n_answers: of so many that were generated without an error.
     """
@@ -319,6 +318,6 @@ def unstopped(arm: str, *, n_at_limit: int, n_answers: int) -> Alarm | None:
         id="unstopped-answers",
         count=n_at_limit,
         of=n_answers,
-        text=f"{n_at_limit:,} of {n_answers:,} answers of {arm} did not end by themselves: they "
-        "ran into the token limit",
+        text=f"{n_at_limit:,} of {n_answers:,} answers did not end by themselves: they ran into "
+        "the token limit",
     )

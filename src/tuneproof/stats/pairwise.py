@@ -20,6 +20,7 @@ from tuneproof.stats.leaderboards import (
     fitted_length_control,
     mt_bench_matches,
 )
+from tuneproof.stats.lengths import bands
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -106,7 +107,8 @@ def pairwise_result(
     questions = dict.fromkeys(p.question_id for p in prompts)
     category_of = {p.question_id: p.category for p in prompts}
     agreed = [p for p in preferences if p.orders_agree is not None]
-    decided = [j for j in judgments if j.prefers in ("A", "B")]
+    # What a protocol knows without a judge tells nothing of a judge.
+    decided = [j for j in judgments if j.asked and j.prefers in ("A", "B")]
     scored = _by_question(preferences)
     some = preferences[0]
 
@@ -116,6 +118,7 @@ def pairwise_result(
     turns = sorted({p.turn for p in prompts})
     categories = sorted({c for c in category_of.values() if c is not None})
     adapters = sorted({p.adapter for p in preferences})
+    by_length = bands(answers, preferences)
     is_alpaca_eval = some.benchmark == "alpaca_eval"
     return PairwiseResult(
         judge=judge.name,
@@ -169,6 +172,12 @@ def pairwise_result(
             for name in categories
         }
         if len(categories) > 1
+        else {},
+        by_length={
+            name: rate(pairs, dict.fromkeys(p.question_id for p in pairs))
+            for name, pairs in by_length.items()
+        }
+        if len(by_length) > 1
         else {},
         by_adapter={
             str(number): rate((p for p in preferences if p.adapter == number), questions)

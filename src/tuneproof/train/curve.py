@@ -16,6 +16,7 @@ def loss_curve(history: Sequence[dict[str, float]]) -> list[LossPoint]:
     names = {
         "loss": "train_loss",
         "eval_loss": "eval_loss",
+        "eval_token_loss": "eval_token_loss",
         "learning_rate": "learning_rate",
         "grad_norm": "grad_norm",
     }

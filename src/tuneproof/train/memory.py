@@ -1,4 +1,4 @@
-"""Giving memory back to the system.
+"""Giving memory back to the system, and how much was taken.
 
 On a CPU, tensors of changing sizes leave the C library's heap full of holes: a training that needs
 2.4 GB at its largest step took 3.9 after 160 of them. Asking the library to return what is free
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +28,21 @@ def return_freed_memory() -> None:
     """Collect garbage, then ``trim_heap``: between two pieces of work."""
     gc.collect()
     trim_heap()
+
+
+def peak_memory_gib() -> float:
+    """The most memory so far: of the GPU where there is one, else of this process."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved() / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
+    return float(most) / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 @functools.cache

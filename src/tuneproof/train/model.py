@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tuneproof.assets import ensure_model, find_asset
 from tuneproof.errors import ModelError
 from tuneproof.hub import commit_of
+from tuneproof.processes import local_rank
 from tuneproof.workspace import digest_file, digest_value
 
 if TYPE_CHECKING:
@@ -130,14 +131,19 @@ def choose_dtype(model: Model) -> torch.dtype:
     if model.dtype != "auto":
         return torch.bfloat16 if model.dtype == "bfloat16" else torch.float32
     if torch.cuda.is_available():
-        return (
-            torch.bfloat16
-            if torch.cuda.is_bf16_supported(including_emulation=False)
-            else torch.float32
-        )
+        return torch.bfloat16 if has_bf16() else torch.float32
     # Without these instructions bfloat16 on a CPU is emulated, and slower than float32.
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def has_bf16() -> bool:
+    """Whether bfloat16 can be computed with here; a CPU without it can, slowly."""
+    import torch
+
+    return not torch.cuda.is_available() or bool(
+        torch.cuda.is_bf16_supported(including_emulation=False)
+    )
 
 
 def arithmetic(model: Model) -> dict[str, str | bool]:
@@ -176,7 +182,7 @@ def load_model(model: Model, reporter: Reporter | None = None) -> PreTrainedMode
             f"cannot be loaded: {_first_line(error)}", place="model.id", value=ref.name
         ) from None
     if torch.cuda.is_available():
-        loaded.to("cuda")  # type: ignore[arg-type]
+        loaded.to(torch.device("cuda", local_rank()))  # type: ignore[arg-type]
     return loaded
 
 

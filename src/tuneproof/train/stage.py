@@ -12,6 +12,7 @@ from tuneproof.data.encode import EncodedRow, encode_rows
 from tuneproof.data.placebo import shuffle_responses
 from tuneproof.data.templates import parse_template
 from tuneproof.errors import DataError
+from tuneproof.processes import count, rank
 from tuneproof.progress import hush_transformers
 from tuneproof.records import Ledger, PreparedRow, Split, TrainingSummary
 from tuneproof.train.curve import epoch_losses, loss_curve
@@ -57,7 +58,8 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
     ``summary.json``; those of the others have their number in the name (``adapter-2/``). Where the
     verdict asks to beat a placebo, one more adapter is trained last, with the first one's seed and
     in the same way, on the rows with their responses shuffled (``adapter-placebo/``). An adapter
-    whose summary is there is finished, and not trained again.
+    whose summary is there is finished, and not trained again. Where several processes train
+    together, all call this and the first writes.
 
     Raises:
         ModelError: the model cannot be loaded or given the adapter.
@@ -82,7 +84,7 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
     )
     parts = [*tuned, *placebo]
     todo = [part for part in parts if not part.summary.is_file()]
-    for part in todo:
+    for part in todo if rank() == 0 else ():
         checkpoint_of(part.owner, part.checkpoints)
     model = load_model(recipe.model, reporter) if todo else None
     resumed = 0
@@ -90,6 +92,12 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
         assert model is not None
         model, step = _train_one(recipe, part, model, tokenizer, reporter=reporter)
         resumed += step
+    if count() > 1:
+        import torch
+
+        torch.distributed.destroy_process_group()
+    if rank() > 0:
+        return Trained(outputs=[], ledger=real.ledger, resumed=resumed, summaries=[])
     return Trained(
         outputs=[file for part in parts for file in part.outputs()],
         ledger=real.ledger,
@@ -292,6 +300,8 @@ def _train_one(
         events=part.events,
         reporter=reporter,
     )
+    if rank() > 0:
+        return model.unload(), run.resumed
     state = run.state
     with replacing_folder(part.folder) as partial:
         model.save_pretrained(str(partial))
@@ -322,6 +332,8 @@ def _train_one(
         duration_s=round(time.monotonic() - started, 1),
         dtype=str(model.get_base_model().dtype).removeprefix("torch."),
         device=describe_device(),
+        processes=count(),
+        packing=run.packing,
     )
     write_json(part.summary, summary.model_dump(mode="json"))
     return model.unload(), run.resumed

@@ -2,11 +2,13 @@
 
 Nothing of the loop is written here. What is ours: which arguments, collator and order of rows the
 recipe means, which checkpoint can be gone on with, and what is kept when a training goes wrong.
-Watching it while it runs is left to ``watch``.
+Packing the sequences of a step is left to ``packed``, watching a training while it runs to
+``watch``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -25,8 +27,17 @@ from transformers import (
 )
 
 from tuneproof.data.encode import IGNORED, EncodedRow
-from tuneproof.errors import RunDirError, StageError
+from tuneproof.errors import RecipeError, RunDirError, StageError
+from tuneproof.processes import count, rank
 from tuneproof.recipe import rng
+from tuneproof.train.live import FILE, LiveLog
+from tuneproof.train.packed import (
+    Feature,
+    PackedSteps,
+    Packing,
+    choose_packing,
+    packed_model,
+)
 from tuneproof.train.watch import EpochEnds, Progress, Watchdog
 from tuneproof.workspace import replacing_folder
 
@@ -101,10 +112,23 @@ class _Trainer(Trainer):
         )
 
 
+class _PackedTrainer(PackedSteps, _Trainer):
+    """Packed steps in the recipe's order of rows."""
+
+
 def training_arguments(
-    train: Train, monitor: Monitor, *, n_rows: int, seed: int, bf16: bool, out: Path
+    train: Train,
+    monitor: Monitor,
+    *,
+    n_rows: int,
+    seed: int,
+    bf16: bool,
+    out: Path,
+    packed: bool = False,
 ) -> TrainingArguments:
     """What the recipe's ``train`` section means to transformers for ``n_rows`` training rows.
+
+    Packed, a batch is a whole optimizer step, which is what accumulating micro-batches amounts to.
 
     A checkpoint is saved wherever the validation loss is measured, so that the best can be kept;
     at most two are on disk, the best and the last. ``EpochEnds`` adds the end of each epoch.
@@ -114,9 +138,9 @@ def training_arguments(
         num_train_epochs=train.epochs,
         # Transformers lets max_steps replace the epochs; here it can only end them early.
         max_steps=train.optimizer_steps(n_rows) if train.max_steps else -1,
-        per_device_train_batch_size=train.micro_batch_size,
+        per_device_train_batch_size=train.batch_size if packed else train.micro_batch_size,
         per_device_eval_batch_size=train.micro_batch_size,
-        gradient_accumulation_steps=train.batch_size // train.micro_batch_size,
+        gradient_accumulation_steps=1 if packed else train.accumulation,
         learning_rate=train.learning_rate,
         lr_scheduler_type=_SCHEDULERS[train.scheduler],
         # Below one, transformers reads this as a share of all steps.
@@ -162,14 +186,14 @@ def make_collator(train: Train, tokenizer: PreTrainedTokenizerBase) -> Callable[
     takes every pad token, and so with pad = EOS every EOS, out of the loss. Otherwise labels are
     the rows' own, padded with −100, and an EOS in them stays a target.
     """
-    if train.loss_on == "text" and not train.append_eos:
+    if _as_the_reference(train):
         return DataCollatorForLanguageModeling(tokenizer=tokenizer, mlm=False)
     return DataCollatorForSeq2Seq(tokenizer=tokenizer, label_pad_token_id=IGNORED)
 
 
-def make_features(train: Train, rows: Sequence[EncodedRow]) -> list[dict[str, list[int]]]:
+def make_features(train: Train, rows: Sequence[EncodedRow]) -> list[Feature]:
     """The rows as the collator wants them."""
-    with_labels = train.loss_on == "response" or train.append_eos
+    with_labels = not _as_the_reference(train)
     return [
         {"input_ids": list(row.token_ids), "attention_mask": [1] * len(row.token_ids)}
         | ({"labels": row.labels} if with_labels else {})
@@ -177,12 +201,38 @@ def make_features(train: Train, rows: Sequence[EncodedRow]) -> list[dict[str, li
     ]
 
 
+def packed_features(train: Train, rows: Sequence[EncodedRow], *, pad: int) -> list[Feature]:
+    """The rows with the labels that ``make_collator``'s batches give them.
+
+    Args:
+        pad: the pad token's id, which the reference's collator takes out of the loss wherever it
+            stands.
+    """
+    if not _as_the_reference(train):
+        return [{"input_ids": list(r.token_ids), "labels": r.labels} for r in rows]
+    return [
+        {
+            "input_ids": list(row.token_ids),
+            "labels": [IGNORED if t == pad else t for t in row.token_ids],
+        }
+        for row in rows
+    ]
+
+
+def _as_the_reference(train: Train) -> bool:
+    return train.loss_on == "text" and not train.append_eos
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """A training that ended well: the trainer's state, and the step it was resumed from (or 0)."""
+    """A training that ended well: the trainer's state, and the step it was resumed from (or 0).
+
+    ``packing`` says how packed sequences were computed, or why there were none.
+    """
 
     state: TrainerState
     resumed: int
+    packing: str
 
 
 def run_training(
@@ -214,22 +264,122 @@ def run_training(
         RunDirError: the newest checkpoint in ``out`` is not this recipe's.
         StageError: the loss became infinite or no number, or exploded.
     """
+    packing, said = _packing(model, tokenizer, train, rows, reporter)
+    with packed_model(model, packing) if packing is not None else contextlib.nullcontext():
+        trainer = _make_trainer(
+            model,
+            tokenizer,
+            train,
+            monitor,
+            seed=seed,
+            rows=rows,
+            validation=validation,
+            out=out,
+            packed=packing is not None,
+        )
+        state, step = _train(
+            trainer,
+            train,
+            monitor,
+            owner=owner,
+            n_rows=len(rows),
+            out=out,
+            last_good=last_good,
+            events=events,
+            reporter=reporter,
+        )
+    return TrainingRun(state=state, resumed=step, packing=said)
+
+
+def _packing(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Train,
+    rows: Sequence[EncodedRow],
+    reporter: Reporter,
+) -> tuple[Packing | None, str]:
+    """How to pack, or None; and in words, said once where it is not as the recipe asks."""
+    if not train.packing:
+        _refuse_several("the recipe asks for padding")
+        return None, "none: the recipe asks for padding"
+    pad = int(tokenizer.pad_token_id)
+    chosen = choose_packing(model, packed_features(train, rows[:2], pad=pad))
+    if isinstance(chosen, Packing):
+        said = f"attention {chosen.attention}, loss {chosen.loss}"
+        passed_over = chosen.passed_over
+    else:
+        _refuse_several("; ".join(chosen))
+        said, passed_over = "none, padding instead", chosen
+    if passed_over:
+        said = f"{said} (not {'; not '.join(passed_over)})"
+        reporter.stage("train", f"slower than it could be, with the same result: packing {said}")
+    return (chosen if isinstance(chosen, Packing) else None), said
+
+
+def _refuse_several(why: str) -> None:
+    """Padded, transformers would multiply the batch by the processes and repeat rows to fill it."""
+    if count() > 1:
+        raise RecipeError(
+            f"several processes train packed sequences only, and {why}",
+            place="train.packing",
+            remedy="Train with one process.",
+        )
+
+
+def _make_trainer(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Train,
+    monitor: Monitor,
+    *,
+    seed: int,
+    rows: Sequence[EncodedRow],
+    validation: Sequence[EncodedRow],
+    out: Path,
+    packed: bool,
+) -> _Trainer:
     bf16 = next(model.parameters()).dtype == torch.bfloat16
-    trainer = _Trainer(
+    arguments = training_arguments(
+        train, monitor, n_rows=len(rows), seed=seed, bf16=bf16, out=out, packed=packed
+    )
+    pad = int(tokenizer.pad_token_id)
+    features = [
+        packed_features(train, r, pad=pad) if packed else make_features(train, r)
+        for r in (rows, validation)
+    ]
+    trainer = (_PackedTrainer if packed else _Trainer)(
         model=model,
-        args=training_arguments(train, monitor, n_rows=len(rows), seed=seed, bf16=bf16, out=out),
+        args=arguments,
         data_collator=make_collator(train, tokenizer),
-        train_dataset=make_features(train, rows),
-        eval_dataset=make_features(train, validation),
+        train_dataset=features[0],
+        eval_dataset=features[1],
         processing_class=tokenizer,
     )
+    if isinstance(trainer, PackedSteps):
+        trainer.token_budget = train.micro_batch_tokens
     if train.batching == "by-length":
         trainer.by_length = ([len(r.token_ids) for r in rows], train.batch_size)
+    return trainer
+
+
+def _train(
+    trainer: _Trainer,
+    train: Train,
+    monitor: Monitor,
+    *,
+    owner: str,
+    n_rows: int,
+    out: Path,
+    last_good: Path,
+    events: Path,
+    reporter: Reporter,
+) -> tuple[TrainerState, int]:
+    """Watch it, resume it, end it; its state, and the step it was resumed from."""
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(EpochEnds(train.steps_per_epoch(len(rows))))
+    trainer.add_callback(EpochEnds(train.steps_per_epoch(n_rows)))
     watchdog = Watchdog(owner)
     trainer.add_callback(watchdog)
-    if "tensorboard" in monitor.trackers:
+    if "tensorboard" in monitor.trackers and rank() == 0:
         from torch.utils.tensorboard import SummaryWriter
         from transformers.integrations.integration_utils import TensorBoardCallback
 
@@ -239,27 +389,35 @@ def run_training(
     if patience is not None:
         trainer.add_callback(patience)
 
-    checkpoint = checkpoint_of(owner, out)
+    with trainer.args.main_process_first(local=False):  # it removes torn ones
+        checkpoint = checkpoint_of(owner, out)
     step = 0
     if checkpoint is not None:
         saved = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         step = saved.global_step
         watchdog.restore(saved.stateful_callbacks["Watchdog"])
         reporter.stage("train", f"resuming from step {step}")
+        if watchdog.processes_before not in (None, count()):
+            reporter.stage(
+                "train",
+                f"the checkpoint is of {watchdog.processes_before} processes and here are "
+                f"{count()}: the steps are the same, dropout draws other masks",
+            )
         if patience is not None:
             kept = saved.stateful_callbacks["EarlyStoppingCallback"]
             counter = kept["attributes"]["early_stopping_patience_counter"]
             patience.early_stopping_patience_counter = counter
             if counter >= patience.early_stopping_patience:
-                _load_weights(model, saved.best_model_checkpoint)
-                return TrainingRun(state=saved, resumed=step)
-    with reporter.task(
-        "training", train.optimizer_steps(len(rows)), unit="steps", done=step
-    ) as task:
-        trainer.add_callback(Progress(task))
+                assert isinstance(trainer.model, torch.nn.Module)
+                _load_weights(trainer.model, saved.best_model_checkpoint)
+                return saved, step
+    steps = train.optimizer_steps(n_rows)
+    live = LiveLog(out / FILE, began=step, steps=steps) if rank() == 0 else None
+    with reporter.task("training", steps, unit="steps", done=step) as task:
+        trainer.add_callback(Progress(task, live))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watchdog.problem is not None:
-        kept_step = _keep_last_good(trainer.state, last_good)
+        kept_step = _keep_last_good(trainer.state, last_good) if rank() == 0 else None
         kept_as = (
             f"The adapter of step {kept_step}, with the lowest validation loss until then, is in "
             f"{last_good}."
@@ -272,10 +430,10 @@ def run_training(
             remedy="Lower train.learning_rate, raise train.warmup_ratio or use "
             f"model.dtype=float32. {kept_as}",
         )
-    return TrainingRun(state=trainer.state, resumed=step)
+    return trainer.state, step
 
 
-def _load_weights(model: PeftModel, checkpoint: str | None) -> None:
+def _load_weights(model: torch.nn.Module, checkpoint: str | None) -> None:
     """Put the adapter of a checkpoint into the model."""
     from peft import load_peft_weights, set_peft_model_state_dict
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from tuneproof.train.memory import trim_heap
+from tuneproof.processes import count
+from tuneproof.train.memory import peak_memory_gib, trim_heap
 
 if TYPE_CHECKING:
     from tuneproof.progress import Task
+    from tuneproof.train.live import LiveLog
 
 EXPLOSION: Final = 3.0
 """Times the lowest training loss seen: above it, and above the first one, the loss has exploded."""
@@ -48,7 +50,8 @@ class Watchdog(TrainerCallback, ExportableState):
     """Ends the training when the loss is no number or has exploded.
 
     ``owner`` identifies what is trained; it goes into every checkpoint, so that one of another
-    recipe is not gone on with.
+    recipe is not gone on with. ``processes_before`` is how many trained together when the
+    checkpoint that was taken up was written.
     """
 
     def __init__(self, owner: str) -> None:
@@ -58,6 +61,7 @@ class Watchdog(TrainerCallback, ExportableState):
         self.high_in_a_row = 0
         self.problem: str | None = None
         self.problem_step = 0
+        self.processes_before: int | None = None
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -68,6 +72,7 @@ class Watchdog(TrainerCallback, ExportableState):
                 "first": self.first,
                 "lowest": lowest,
                 "high_in_a_row": self.high_in_a_row,
+                "processes": count(),
             },
         }
 
@@ -77,6 +82,7 @@ class Watchdog(TrainerCallback, ExportableState):
         self.first = kept["first"]
         self.lowest = math.inf if kept["lowest"] is None else kept["lowest"]
         self.high_in_a_row = kept["high_in_a_row"]
+        self.processes_before = kept.get("processes")
 
     def on_log(
         self,
@@ -118,12 +124,28 @@ class Watchdog(TrainerCallback, ExportableState):
 
 
 class Progress(TrainerCallback):
-    """The live line: losses, gradient norm, real tokens a second."""
+    """The live view: the loss curve, gradient norm, real tokens a second, memory.
 
-    def __init__(self, task: Task) -> None:
+    What it shows also goes to ``live``, for those who watch from another process.
+    """
+
+    def __init__(self, task: Task, live: LiveLog | None = None) -> None:
         self._task = task
+        self._live = live
         self._seen: dict[str, str] = {}
         self._began: tuple[float, int] | None = None
+        self._tokens_per_s: float | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Draw what a resumed training had logged before."""
+        for logs in state.log_history:
+            self._plot(int(logs["step"]), state.max_steps, logs)
+
+    def _plot(self, step: int, steps: int, logs: dict[str, float]) -> None:
+        train, validation = logs.get("loss"), logs.get("eval_loss")
+        self._task.plot(step, steps=steps, train=train, validation=validation)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -140,7 +162,9 @@ class Progress(TrainerCallback):
         if self._began is not None:
             seconds = time.monotonic() - self._began[0]
             tokens = int(state.num_input_tokens_seen) - self._began[1]
-            self._seen["tokens/s"] = f"{tokens / seconds:,.0f} tokens/s" if seconds > 0 else ""
+            if seconds > 0:
+                self._tokens_per_s = tokens / seconds
+                self._seen["tokens/s"] = f"{self._tokens_per_s:,.0f} tokens/s"
         self._task.advance(note=self._note())
 
     def on_prediction_step(
@@ -161,8 +185,20 @@ class Progress(TrainerCallback):
         for name, shown in (("loss", "loss"), ("eval_loss", "validation"), ("grad_norm", "norm")):
             if logs and name in logs:
                 self._seen[name] = f"{shown} {logs[name]:.3f}"
+        if logs and ("loss" in logs or "eval_loss" in logs):
+            memory = peak_memory_gib()
+            self._seen["memory"] = f"{memory:.1f} GiB"
+            self._plot(state.global_step, state.max_steps, logs)
+            if self._live is not None:
+                self._live.write(
+                    state.global_step,
+                    train_loss=logs.get("loss"),
+                    eval_loss=logs.get("eval_loss"),
+                    tokens_per_s=self._tokens_per_s,
+                    memory_gib=memory,
+                )
         self._task.advance(0, note=self._note())
 
     def _note(self) -> str:
-        order = ("loss", "eval_loss", "grad_norm", "tokens/s")
+        order = ("loss", "eval_loss", "grad_norm", "tokens/s", "memory")
         return ", ".join(self._seen[name] for name in order if self._seen.get(name))

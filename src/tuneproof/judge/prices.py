@@ -1,6 +1,7 @@
 """What a judge's tokens cost: a small dated table, which the recipe's own prices replace.
 
-Only OpenAI's list prices are here: what another endpoint asks, only its user knows.
+Only OpenAI's list prices are here: what another endpoint asks, only its user knows. How many tokens
+there are is left to ``meter``, and to ``plan`` beforehand.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 DATED = "2026-03"
 """The month whose list prices these are."""
 
-SOURCE = "OpenAI's list prices (neither batch nor cached)"
+SOURCE = "OpenAI's list prices (nothing cached)"
+
+BATCH_SHARE = 0.5
+"""What a request costs through OpenAI's Batch API, as a share of its list price."""
 
 # USD for a million tokens: input, output.
 _PRICES = {
@@ -49,20 +53,35 @@ class Price(Record):
 def price_of(judge: Judge) -> tuple[Price | None, str | None]:
     """The judge's price, or None and the reason why it is not known.
 
-    The recipe's prices win, and both are needed. The table is for OpenAI's own endpoint.
+    The recipe's prices win; the table is for OpenAI's own endpoint. Through the Batch API either
+    is halved.
     """
-    own = (judge.usd_per_million_input_tokens, judge.usd_per_million_output_tokens)
-    if own[0] is not None and own[1] is not None:
+    price, why_not = _list_price(judge)
+    if price is not None and judge.batch_api:
+        price = price.model_copy(
+            update={
+                "input": price.input * BATCH_SHARE,
+                "output": price.output * BATCH_SHARE,
+                "source": f"{price.source}, halved by the Batch API",
+            }
+        )
+    return price, why_not
+
+
+def _list_price(judge: Judge) -> tuple[Price | None, str | None]:
+    """The price of single requests."""
+    if judge.prices is not None:
         return Price(
-            model=judge.model, input=own[0], output=own[1], dated=None, source="the recipe"
+            model=judge.model,
+            input=judge.prices.input,
+            output=judge.prices.output,
+            dated=None,
+            source="the recipe",
         ), None
-    remedy = "set judge.usd_per_million_input_tokens and judge.usd_per_million_output_tokens"
-    if own != (None, None):
-        return None, f"Only one of the judge's two prices is stated; {remedy}."
-    if judge.kind == "replay":
-        return Price(
-            model=judge.model, input=0.0, output=0.0, dated=None, source="replies from a journal"
-        ), None
+    if judge.kind != "openai":
+        free = "replies from a journal" if judge.kind == "replay" else "judged on this machine"
+        return Price(model=judge.model, input=0.0, output=0.0, dated=None, source=free), None
+    remedy = "set judge.prices={input: …, output: …}, in USD for a million tokens"
     host = urllib.parse.urlsplit(judge.base_url or "https://api.openai.com").hostname
     if host != "api.openai.com":
         return None, f"What {host} asks for {judge.model} is not known; {remedy}."

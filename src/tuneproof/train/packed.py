@@ -1,0 +1,362 @@
+"""Training and validation on packed sequences: the same optimizer steps, without padding.
+
+``PackedSteps`` is transformers' ``Trainer`` with three things exchanged: a batch is one optimizer
+step's sequences, packed; a training step sends them through the model micro-batch by micro-batch;
+validation packs all rows. Order of rows, optimizer, schedule, logging, checkpoints and callbacks
+are the Trainer's. The loss is the sum over the step's targets divided by their number, whatever the
+micro-batches and whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from tuneproof.data.encode import IGNORED
+from tuneproof.train.attention import candidates
+from tuneproof.train.loss import LossWay, choose_loss, loss_inside
+from tuneproof.train.lowrank import fewer_passes
+from tuneproof.train.packing import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+Feature = dict[str, list[int]]
+"""One sequence: ``input_ids``, and ``labels`` of the same length with −100 where none is wanted."""
+
+
+# --- tensors ---------------------------------------------------------------------------------
+
+
+def micro_batch(features: Sequence[Feature]) -> dict[str, Any]:
+    """What the model is called with for these sequences, end to end in one row.
+
+    ``logits_to_keep`` are the positions that predict a target and ``labels`` those targets, so that
+    nothing else meets the vocabulary. No sequence at all gives one token and no target: a process
+    with nothing to do still takes part in what the processes do together.
+    """
+    features = features or [{"input_ids": [0], "labels": [IGNORED]}]
+    lengths = [len(f["input_ids"]) for f in features]
+    ids: list[int] = []
+    positions: list[int] = []
+    kept: list[int] = []
+    targets: list[int] = []
+    for feature in features:
+        labels = feature["labels"]
+        # A position predicts the token after it; the last of a sequence predicts none.
+        predicts = [i for i in range(len(labels) - 1) if labels[i + 1] != IGNORED]
+        kept += [len(ids) + i for i in predicts]
+        targets += [labels[i + 1] for i in predicts]
+        ids += feature["input_ids"]
+        positions += range(len(labels))
+    starts = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+    return {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "labels": torch.tensor([targets], dtype=torch.long),
+        "logits_to_keep": torch.tensor(kept, dtype=torch.long),
+        "cu_seq_lens_q": starts,
+        "cu_seq_lens_k": starts,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+        "use_cache": False,
+    }
+
+
+def count_targets(feature: Feature) -> int:
+    """Tokens of a sequence that are predicted and count."""
+    return sum(label != IGNORED for label in feature["labels"][1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCollator:
+    """Makes the batch of one optimizer step; of its micro-batches, those of process ``rank``."""
+
+    budget: int
+    processes: int = 1
+    rank: int = 0
+
+    def __call__(self, features: Sequence[Feature]) -> dict[str, Any]:
+        """The micro-batches of this process, and tokens and targets of the whole step."""
+        lengths = [len(f["input_ids"]) for f in features]
+        packed = pack(lengths, budget=self.budget, parts=self.processes)
+        mine = packed[self.rank :: self.processes]
+        return {
+            "micro_batches": [micro_batch([features[i] for i in rows]) for rows in mine],
+            "n_tokens": sum(lengths),
+            "n_targets": sum(count_targets(f) for f in features),
+        }
+
+
+def validation_batches(
+    features: Sequence[Feature], *, budget: int, processes: int = 1, rank: int = 0
+) -> list[dict[str, Any]]:
+    """All rows, packed; ``rows`` in each names the row that each target is of."""
+    packed = pack([len(f["input_ids"]) for f in features], budget=budget, parts=processes)
+    return [
+        micro_batch([features[i] for i in rows])
+        | {"rows": torch.tensor([i for i in rows for _ in range(count_targets(features[i]))])}
+        for rows in packed[rank::processes]
+    ]
+
+
+def mean_of_padded_batches(
+    sums: Sequence[float], counts: Sequence[int], *, rows_a_batch: int
+) -> float:
+    """The validation loss as the plain Trainer reports it, from each row's summed loss and targets.
+
+    It takes the mean over the targets of each batch of consecutive rows, and then the mean of those
+    weighted by rows; so it depends on the size of its batches.
+    """
+    total = 0.0
+    for a in range(0, len(sums), rows_a_batch):
+        batch = slice(a, a + rows_a_batch)
+        total += sum(sums[batch]) / sum(counts[batch]) * len(sums[batch])
+    return total / len(sums)
+
+
+# --- the trainer -----------------------------------------------------------------------------
+
+
+class PackedSteps(Trainer):
+    """The Trainer over packed steps.
+
+    Its ``per_device_train_batch_size`` counts all sequences of an optimizer step, over all
+    processes; ``per_device_eval_batch_size`` only says which batches ``eval_loss`` is to be the
+    mean of (``mean_of_padded_batches``). The model's forward must compute the loss
+    (``loss_inside``).
+    """
+
+    token_budget: int
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Every process reads the whole step, and takes its share of the micro-batches.
+
+        The Trainer's own would share out rows, and repeat some of them in a partial last step.
+        """
+        from accelerate.data_loader import prepare_data_loader
+
+        features: Any = self.train_dataset
+        loader: DataLoader[Any] = DataLoader(
+            features,
+            batch_size=self.args.per_device_train_batch_size,
+            sampler=self._get_train_sampler(),
+            collate_fn=StepCollator(
+                budget=self.token_budget,
+                processes=self.args.world_size,
+                rank=self.args.process_index,
+            ),
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader[Any] = prepare_data_loader(
+            loader,
+            device=self.args.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            rng_types=["generator"],
+            use_seedable_sampler=True,
+            data_seed=self.args.data_seed,
+            non_blocking=self.args.dataloader_pin_memory,
+        )
+        return prepared
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Forward and backward of each micro-batch; gradients are exchanged after the last."""
+        model.train()
+        # Processes' gradients are averaged, and each has its share of the sum.
+        processes = self.args.world_size
+        total = torch.zeros((), device=self.args.device)
+        last = len(inputs["micro_batches"]) - 1
+        for i, batch in enumerate(inputs["micro_batches"]):
+            apart = contextlib.nullcontext() if i == last else self.accelerator.no_sync(model)
+            with apart:
+                loss = model(**batch, num_items_in_batch=inputs["n_targets"]).loss * processes
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """The validation rows, packed once."""
+        if self._validation is None:
+            features: Any = self.eval_dataset
+            batches: Any = validation_batches(
+                features,
+                budget=self.token_budget,
+                processes=self.args.world_size,
+                rank=self.args.process_index,
+            )
+            self._validation = DataLoader(batches, batch_size=None, shuffle=False)
+        return self._validation
+
+    _validation: DataLoader[Any] | None = None
+
+    def evaluation_loop(
+        self, dataloader: DataLoader[Any], *_: Any, metric_key_prefix: str = "eval", **__: Any
+    ) -> EvalLoopOutput:
+        """Both means of the loss: ``eval_loss`` as the plain Trainer has it, and over tokens."""
+        features: Any = self.eval_dataset
+        assert isinstance(self.model, torch.nn.Module)
+        model = self._wrap_model(self.model, training=False)
+        model.eval()
+        device = self.args.device
+        sums = torch.zeros(len(features), dtype=torch.float64, device=device)
+        for batch in dataloader:
+            inputs = self._prepare_inputs(batch)
+            rows = inputs.pop("rows")
+            with torch.no_grad():
+                nll = model(**inputs, each=True).loss
+            sums.index_add_(0, rows, nll.double())
+            self.control = self.callback_handler.on_prediction_step(
+                self.args, self.state, self.control
+            )
+        sums = self.accelerator.reduce(sums, "sum")
+        counts = [count_targets(f) for f in features]
+        by_row = sums.tolist()
+        means = {
+            "loss": mean_of_padded_batches(
+                by_row, counts, rows_a_batch=self.args.per_device_eval_batch_size
+            ),
+            "token_loss": sum(by_row) / sum(counts),
+        }
+        return EvalLoopOutput(
+            predictions=None,  # type: ignore[arg-type]
+            label_ids=None,
+            metrics={f"{metric_key_prefix}_{name}": mean for name, mean in means.items()},
+            num_samples=len(features),
+        )
+
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
+        """Of the whole step, which every process knows."""
+        self.state.num_input_tokens_seen += inputs["n_tokens"]
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """The Trainer's own estimate, over real tokens; it adds up the processes'."""
+        model: Any = self.model
+        n_parameters = int(model.num_parameters(exclude_embeddings=True))
+        return 6 * int(inputs["n_tokens"]) * n_parameters // self.args.world_size  # type: ignore[no-any-return]
+
+
+# --- which way, and the proof that it is right ------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """How packed sequences are computed: the attention's name and the loss's.
+
+    ``passed_over`` has the ways that were tried before and why they were not taken.
+    """
+
+    attention: str
+    loss: LossWay
+    passed_over: tuple[str, ...] = ()
+
+
+def base_of(model: PeftModel) -> PreTrainedModel:
+    """The model that the adapter is on."""
+    return cast("PreTrainedModel", model.get_base_model())
+
+
+@contextlib.contextmanager
+def packed_model(model: PeftModel, packing: Packing) -> Iterator[None]:
+    """For as long as the context lasts, the model attends and computes its loss that way."""
+    base = base_of(model)
+    before = base.config._attn_implementation
+    base.set_attn_implementation(packing.attention)
+    try:
+        with loss_inside(base, packing.loss), fewer_passes(model):
+            yield
+    finally:
+        base.set_attn_implementation(before)
+
+
+def choose_packing(model: PeftModel, features: Sequence[Feature]) -> Packing | tuple[str, ...]:
+    """The fastest way that ``prove`` finds right for this model; else why none is."""
+    loss = choose_loss(base_of(model))
+    device = next(model.parameters()).device
+    refused: list[str] = []
+    for attention in candidates(device):
+        packing = Packing(attention=attention, loss=loss, passed_over=tuple(refused))
+        try:
+            problem = prove(model, packing, features)
+        except (NotImplementedError, ImportError, RuntimeError, ValueError, TypeError) as error:
+            problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if problem is None:
+            return packing
+        refused.append(f"{attention}: {problem}")
+    return tuple(refused)
+
+
+PROBE_TOKENS = 48
+"""Of each of two rows: enough for several words of both."""
+
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+"""Relative difference in a sequence's loss that rounding explains; a leak or a wrong position
+gives much more, on a model that has learned anything."""
+
+
+def prove(model: PeftModel, packing: Packing, features: Sequence[Feature]) -> str | None:
+    """Pack two short sequences in that way; None if that is right for this model, else what is not.
+
+    Two things are asked. What stands in one sequence must not change a bit of the other's loss. And
+    the loss must be the model's own of each sequence alone.
+    """
+    ids = [f["input_ids"][:PROBE_TOKENS] for f in features[:2]]
+    ids = [i if len(i) >= 2 else (i * 2) for i in (ids * 2)[:2]]
+    first, second = ids
+    changed = [*first[::-1]]
+    if changed == first:
+        changed = [*first[:-1], first[-1] + 1 if first[-1] == 0 else first[-1] - 1]
+    was_training = model.training
+    model.eval()
+    try:
+        alone = [_own_loss(model, i) for i in ids]
+        with packed_model(model, packing):
+            one, two = _packed_losses(model, [first, second])
+            _, beside_another = _packed_losses(model, [changed, second])
+            second_first, _ = _packed_losses(model, [second, changed])
+    finally:
+        model.train(was_training)
+    if not torch.equal(two, beside_another):
+        return "what stands in one sequence changes the loss of the next"
+    dtype = next(p.dtype for n, p in model.named_parameters() if "lora_" not in n)
+    for own, found in (*zip(alone, (one, two), strict=True), (alone[1], second_first)):
+        if not abs(found.mean().item() - own) <= TOLERANCE[dtype] * max(1.0, abs(own)):
+            return (
+                f"the loss of a packed sequence is {found.mean().item():.4f} and that of the same "
+                f"sequence alone {own:.4f}"
+            )
+    return None
+
+
+def _autocast(model: PeftModel) -> Any:
+    parameter = next(p for n, p in model.named_parameters() if "lora_" not in n)
+    bf16 = parameter.dtype == torch.bfloat16
+    return torch.autocast(parameter.device.type, torch.bfloat16, enabled=bf16)
+
+
+def _own_loss(model: PeftModel, ids: Sequence[int]) -> float:
+    tensor = torch.tensor([list(ids)], device=next(model.parameters()).device)
+    with torch.no_grad(), _autocast(model):
+        return float(model(input_ids=tensor, labels=tensor, use_cache=False).loss)
+
+
+def _packed_losses(model: PeftModel, ids: Sequence[Sequence[int]]) -> Sequence[torch.Tensor]:
+    batch = micro_batch([{"input_ids": list(i), "labels": list(i)} for i in ids])
+    device = next(model.parameters()).device
+    moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    with torch.no_grad(), _autocast(model):
+        nll = model(**moved, each=True).loss
+    return nll.split([len(i) - 1 for i in ids])  # type: ignore[no-any-return]

@@ -1,0 +1,319 @@
+"""Asking through a server that fails: what is sent again, counted, paid for, and kept."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.fakes import (
+    Behaviour,
+    ChatServer,
+    Close,
+    Garbage,
+    Hang,
+    Says,
+    Status,
+    Truncated,
+)
+from tests.unit.judge_case import MAX_TOKENS, ask, body, judge, number, recorded
+from tuneproof.errors import EndpointError, RecipeError, StageError
+from tuneproof.judge.meter import TOKENS_A_MESSAGE, Meter
+from tuneproof.judge.prices import price_of
+from tuneproof.progress import SilentReporter, SilentTask
+from tuneproof.recipe import Prices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tuneproof.progress import Task
+
+# A dollar a million tokens read, ten a million written.
+PRICES = Prices(input=1.0, output=10.0)
+
+
+class Failing:
+    """Fails each request in one way after another, and then answers it."""
+
+    def __init__(self, *ways: Behaviour) -> None:
+        self._ways = ways
+        self._seen: Counter[int] = Counter()
+
+    def __call__(self, request: dict[str, Any]) -> Behaviour | str:
+        i = number(request)
+        self._seen[i] += 1
+        return self._ways[self._seen[i] - 1] if self._seen[i] <= len(self._ways) else "A"
+
+
+def test_what_can_succeed_is_sent_again_and_counted(tmp_path: Path) -> None:
+    failing = Failing(Status(429), Status(500), Garbage(), Status(429), Truncated())
+    with ChatServer(failing) as server:
+        asked = ask(tmp_path, judge(server.url), range(4))
+        assert len(server.received) == 4 * 6
+    assert asked.failures == {}
+    assert asked.resent == {
+        "HTTP 429": 8,
+        "HTTP 500": 4,
+        "not a chat completion": 4,
+        "no connection": 4,
+    }
+    assert [r.reply for r in recorded(tmp_path)] == ["A"] * 4
+    assert (asked.usd, asked.unsure_usd) == (None, None)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_what_cannot_succeed_is_sent_once_and_again_by_the_next_run(
+    tmp_path: Path, status: int
+) -> None:
+    def reply(request: dict[str, Any]) -> Behaviour | str:
+        return Status(status, "too long", "too_long") if number(request) == 1 else "A"
+
+    with ChatServer(reply) as server:
+        asked = ask(tmp_path, judge(server.url), range(4))
+        assert (asked.failures, asked.resent) == ({f"HTTP {status}, too_long": 1}, {})
+        assert len(server.received) == 4
+        assert ask(tmp_path, judge(server.url), range(4)).n_requests == 1
+        assert len(server.received) == 5
+    assert sorted(r.key for r in recorded(tmp_path)) == ["k0", "k2", "k3"]
+
+
+def test_a_connection_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
+    hangs = Counter({0: 1, 1: 1, 2: 1})
+
+    def reply(request: dict[str, Any]) -> Behaviour | str:
+        i = number(request)
+        hangs[i] -= 1
+        return Hang() if hangs[i] >= 0 else "A"
+
+    start = time.monotonic()
+    with ChatServer(reply) as server:
+        asked = ask(tmp_path, judge(server.url, timeout_s=1.0), range(60))
+    assert asked.resent == {"timeout": 3}
+    assert {r.key for r in recorded(tmp_path)[-3:]} == {"k0", "k1", "k2"}
+    # One timeout and one pause, not one after another.
+    assert time.monotonic() - start < 5
+
+
+def test_a_request_that_times_out_twice_has_failed(tmp_path: Path) -> None:
+    with ChatServer(lambda r: Hang() if number(r) == 0 else "A") as server:
+        asked = ask(tmp_path, judge(server.url, timeout_s=0.2), range(3))
+    assert (asked.failures, asked.resent) == ({"timeout": 1}, {"timeout": 1})
+
+
+def test_retry_after_is_waited(tmp_path: Path) -> None:
+    times: list[float] = []
+
+    def reply(_: dict[str, Any]) -> Behaviour | str:
+        times.append(time.monotonic())
+        return Status(429, headers={"retry-after": "0.7"}) if len(times) == 1 else "A"
+
+    with ChatServer(reply) as server:
+        ask(tmp_path, judge(server.url), range(1))
+    assert 0.7 <= times[1] - times[0] < 1.5
+
+
+def test_no_more_at_once_than_the_ceiling_and_growth_towards_it(tmp_path: Path) -> None:
+    slow = threading.Event()
+
+    class Slow(ChatServer):
+        def begin(self) -> None:
+            super().begin()
+            slow.wait(0.05)
+
+    with Slow(lambda _: "A") as server:
+        ask(tmp_path, judge(server.url, concurrency=20), range(100))
+        assert 8 < server.most_at_once <= 20
+
+
+def test_an_exhausted_quota_ends_it_and_keeps_what_was_in_flight(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    class Server(ChatServer):
+        """The first request is answered when another has been refused for good."""
+
+        def decide(self, received: Any) -> Behaviour:
+            behaviour = super().decide(received)
+            if isinstance(behaviour, Says):
+                release.wait(5)
+            else:
+                release.set()
+            return behaviour
+
+    def reply(request: dict[str, Any]) -> Behaviour | str:
+        return "A" if number(request) == 0 else Status(429, "pay", "insufficient_quota")
+
+    with Server(reply) as server:
+        with pytest.raises(EndpointError, match="quota is used up") as caught:
+            ask(tmp_path, judge(server.url), range(50))
+        assert len(server.received) <= 8
+    assert "every reply so far is kept" in caught.value.remedy
+    assert [r.key for r in recorded(tmp_path)] == ["k0"]
+
+
+def test_an_endpoint_that_goes_away_is_given_up(tmp_path: Path) -> None:
+    counted = itertools.count()
+
+    def reply(_: dict[str, Any]) -> Behaviour | str:
+        return "A" if next(counted) < 10 else Status(500)
+
+    with (
+        ChatServer(reply) as server,
+        pytest.raises(EndpointError, match="20 requests in a row failed"),
+    ):
+        ask(tmp_path, judge(server.url), range(60))
+    assert len(recorded(tmp_path)) == 10
+
+
+def test_a_dropped_connection_is_tried_again(tmp_path: Path) -> None:
+    with ChatServer(Failing(Close())) as server:
+        asked = ask(tmp_path, judge(server.url), range(3))
+    assert (asked.failures, asked.resent) == ({}, {"no connection": 3})
+
+
+# --- money -----------------------------------------------------------------------------------
+
+
+def says(request: dict[str, Any]) -> Behaviour:
+    return Says("A", prompt_tokens=20, completion_tokens=5)
+
+
+ONE = (20 * 1.0 + 5 * 10.0) / 1e6
+"""What one reply of ``says`` costs: 70 millionths of a dollar."""
+
+WORST = (len("question 0") + TOKENS_A_MESSAGE + MAX_TOKENS * 10.0) / 1e6
+"""What a request with a number of one digit may cost."""
+
+
+def test_a_reply_costs_its_tokens(tmp_path: Path) -> None:
+    with ChatServer(says) as server:
+        asked = ask(tmp_path, judge(server.url, prices=PRICES), range(10))
+        assert asked.usd == pytest.approx(10 * ONE)
+        assert asked.unsure_usd == 0
+        # A second run adds what is new.
+        again = ask(tmp_path, judge(server.url, prices=PRICES), range(15))
+    assert again.usd == pytest.approx(15 * ONE)
+    # Those of another judge are another account.
+    with ChatServer(says) as server:
+        other = ask(tmp_path, judge(server.url, prices=PRICES, model="n"), range(15, 16))
+    assert other.usd == pytest.approx(ONE)
+
+
+def test_tries_whose_price_is_not_told_are_counted_at_their_worst(tmp_path: Path) -> None:
+    silent = Says("A", prompt_tokens=None)
+    with ChatServer(Failing(Close(), Status(500))) as server:
+        asked = ask(tmp_path / "a", judge(server.url, prices=PRICES), [1])
+    assert asked.unsure_usd == pytest.approx(WORST)
+    with ChatServer(lambda _: silent) as server:
+        asked = ask(tmp_path / "b", judge(server.url, prices=PRICES), [1])
+        # Nor do they get lost: the next run's budget knows of them.
+        budget = 2.5 * WORST
+        with pytest.raises(StageError, match=r"\$0.0003 for tries whose price was not told"):
+            ask(tmp_path / "b", judge(server.url, prices=PRICES, budget_usd=budget), range(1, 5))
+        assert len(server.received) == 2
+    assert asked.usd == 0
+    assert asked.unsure_usd == pytest.approx(WORST)
+    again = ask(tmp_path / "b", judge(server.url, prices=PRICES), [1, 2])
+    assert again.unsure_usd == pytest.approx(2 * WORST)
+
+
+@pytest.mark.parametrize("concurrency", [1, 7, 50])
+def test_a_budget_is_never_exceeded(tmp_path: Path, concurrency: int) -> None:
+    """Whatever was in flight: what the server sold is at most the budget, and nearly all of it."""
+    budget = 30 * ONE
+    dear = {"prices": PRICES, "concurrency": concurrency}
+    with ChatServer(says) as server:
+        with pytest.raises(StageError) as caught:
+            ask(tmp_path, judge(server.url, budget_usd=budget, **dear), range(100))
+        sold = len(server.received)
+        assert sold == len(recorded(tmp_path))
+        assert sold * ONE <= budget < (sold + 1) * ONE + WORST
+        text = str(caught.value)
+        assert f"${sold * ONE:.4f} spent on {sold} replies" in text
+        assert f"{100 - sold} of 100 requests are left to ask" in text
+        assert f"the rest would cost ${(100 - sold) * ONE:.4f}" in text
+        assert "--set judge.budget_usd=" in caught.value.remedy
+        # Again with the same budget: nothing is sent. With more: it goes on, nothing twice.
+        with pytest.raises(StageError, match=f"spent on {sold} replies"):
+            ask(tmp_path, judge(server.url, budget_usd=budget, **dear), range(100))
+        assert len(server.received) == sold
+        asked = ask(tmp_path, judge(server.url, budget_usd=101 * ONE, **dear), range(100))
+        assert len(server.received) == 100
+    assert asked.usd == pytest.approx(100 * ONE)
+
+
+def test_a_budget_that_is_enough_is_not_felt(tmp_path: Path) -> None:
+    # The worst case of all in flight at once would not fit: they wait for one another.
+    with ChatServer(says) as server:
+        asked = ask(
+            tmp_path,
+            judge(server.url, budget_usd=20 * ONE + WORST, prices=PRICES, concurrency=50),
+            range(20),
+        )
+    assert asked.usd == pytest.approx(20 * ONE)
+
+
+def test_a_budget_without_prices_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    with ChatServer(says) as server:
+        with pytest.raises(RecipeError, match="budget needs prices") as caught:
+            ask(tmp_path, judge(server.url, budget_usd=1.0), range(3))
+        assert server.received == []
+    assert "judge.prices=" in caught.value.remedy
+
+
+def test_the_worst_case_is_no_less_than_what_any_reply_costs() -> None:
+    section = judge("http://127.0.0.1/v1", prices=PRICES)
+    meter = Meter(section, price_of(section)[0])
+    assert meter.worst_usd(body(0)) == pytest.approx(WORST)
+    # A letter of three bytes may be three tokens.
+    wide = body(0) | {"messages": [{"role": "user", "content": "語" * 10}]}
+    read = 30 + TOKENS_A_MESSAGE
+    assert meter.worst_usd(wide) == pytest.approx((read + MAX_TOKENS * 10) / 1e6)
+
+
+# --- progress --------------------------------------------------------------------------------
+
+
+class Listening(SilentReporter):
+    """Keeps the notes of the bar."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    @contextmanager
+    def task(self, title: str, total: float, *, unit: str = "", done: float = 0) -> Iterator[Task]:
+        notes = self.notes
+
+        class Noting(SilentTask):
+            def advance(self, n: float = 1, *, note: str = "") -> None:
+                notes.append(note)
+
+        yield Noting()
+
+
+def test_the_bar_tells_what_people_ask(tmp_path: Path) -> None:
+    failing = Failing(Status(500))
+
+    def reply(request: dict[str, Any]) -> Behaviour | str:
+        if number(request) == 3:
+            return Status(400)
+        said = failing(request)
+        return Says("?" if number(request) == 4 else "A") if said == "A" else said
+
+    listening = Listening()
+    with ChatServer(reply) as server:
+        section = judge(server.url, prices=PRICES, budget_usd=5.0)
+        asked = ask(tmp_path, section, range(12), listening)
+    assert len(listening.notes) == 12
+    assert asked.n_unparsed == 1
+    parts = listening.notes[-1].split(" · ")
+    assert parts[0].endswith("/s")
+    assert parts[1].endswith(" tokens/s")
+    assert parts[2] == "$0.0022 of $5"
+    assert parts[3:6] == ["1 unparsed", "1 failed", "11 sent again"]
+    assert parts[6].endswith(" at once")
