@@ -108,7 +108,7 @@ def continuous(model: PreTrainedModel, rows: list[tuple[int, ...]], end: int, ne
 
 
 def agreement(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Of 12 prompts, how many answers are the same alone and all together."""
+    """Of eleven prompts, how many answers are the same alone and all together."""
     rows = []
     for dtype in ("float32", "bfloat16"):
         model = Model(id=args.model, dtype=dtype)
@@ -116,7 +116,7 @@ def agreement(args: argparse.Namespace) -> list[dict[str, Any]]:
         backend = TransformersBackend(
             add_lora(load_model(model), Lora(dropout=0.0)).eval(), tokenizer
         )
-        prompts = read_prompts(args.questions, tokenizer)[3::7][:12]
+        prompts = read_prompts(args.questions, tokenizer)[3::7]
         for temperature in (0.0, 0.7):
             said = [
                 {
