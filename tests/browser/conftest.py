@@ -32,7 +32,11 @@ class Watch:
         page.on("request", lambda it: self.requests.append(it.url))
         page.on("console", lambda it: self.problems.append(f"{it.type}: {it.text}"))
         page.on("pageerror", lambda it: self.problems.append(f"error: {it}"))
-        page.on("dialog", lambda it: (self.problems.append(f"dialog: {it.message}"), it.dismiss()))
+        page.on("dialog", self._dismiss)
+
+    def _dismiss(self, dialog: Any) -> None:
+        self.problems.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def assert_quiet(self) -> None:
         # The page itself; Chromium names blobs and data in memory as requests too.
