@@ -43,12 +43,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	@$(PIP) -e '.[test,serve]'
+	@$(PIP) -e '.[test,serve,browser]'
 	@touch $@
 
 # Each script prints a table, and says what it needs.
 bench: $(VENV)/.installed-test
-	@for script in bench/memory.py bench/score.py bench/judge.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in bench/memory.py bench/score.py bench/judge.py bench/report.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -213,13 +213,54 @@ class Monitor(Section):
     ] = ()
 
 
+class Server(Section):
+    """An OpenAI-compatible completions server that has the base model and the adapters.
+
+    ``base``, ``adapters`` and ``placebo`` are the names under which it serves them, the adapters in
+    the order of their training. ``prompts`` go as token ids, or as ``text`` to a server that takes
+    no ids. ``api_key_env`` names the environment variable that holds the key, if there is one.
+    """
+
+    base_url: str
+    base: str
+    adapters: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+    placebo: str | None = None
+    prompts: Literal["tokens", "text"] = "tokens"
+    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    concurrency: int = Field(default=32, ge=1)
+    timeout_s: float = Field(default=600.0, gt=0)
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("expected an address such as http://127.0.0.1:8000/v1")
+        if "@" in value or "?" in value:  # the recipe is copied into the run and the report
+            raise ValueError("expected an address without user, password or query")
+        return value.rstrip("/")
+
+
 class Generate(Section):
-    """How both arms answer. ``temperature`` 0 is greedy decoding, and ``top_p`` then idle."""
+    """How both arms answer. ``temperature`` 0 is greedy decoding, and ``top_p`` then idle.
+
+    At most ``batch_size`` prompts are answered together, and no more than ``batch_tokens`` tokens,
+    prompts and new ones: they bound the memory that their keys and values take. ``backend``
+    ``completions`` asks the ``server``; ``vllm`` runs vLLM in this process.
+    """
 
     max_new_tokens: int = Field(default=512, ge=1)
     temperature: float = Field(default=0.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    batch_tokens: int = Field(default=32_768, ge=1)
+    backend: Literal["transformers", "completions", "vllm"] = "transformers"
+    server: Server | None = None
+
+    @model_validator(mode="after")
+    def _server_where_asked(self) -> Self:
+        if (self.backend == "completions") != (self.server is not None):
+            raise ValueError("expected a server for backend completions, and for no other")
+        return self
 
 
 class Prices(Section):
@@ -386,6 +427,8 @@ class MtBench(_Benchmark):
     baseline has no line in the table. In ``single`` each answer is rated from 1 to 10 by itself.
     ``exclude_known_wrong`` leaves out the 13 questions whose reference answer is known to be wrong.
     ``max_tokens`` limits a judge's reply to FastChat's prompts; its own limit is 2048.
+    ``temperatures`` ``category`` has each category answered at FastChat's temperature for it (0.7
+    writing and roleplay, 0.1 stem and humanities, 0 the others); ``recipe`` at generate's.
     """
 
     benchmark: Literal["mt_bench"]
@@ -394,6 +437,7 @@ class MtBench(_Benchmark):
     mode: Literal["pairwise-all", "pairwise-baseline", "single"] = "pairwise-all"
     exclude_known_wrong: bool = False
     max_tokens: int = Field(default=2048, ge=1)
+    temperatures: Literal["recipe", "category"] = "recipe"
 
     @model_validator(mode="after")
     def _one_baseline(self) -> Self:

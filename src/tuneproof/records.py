@@ -767,7 +767,8 @@ class PairwiseResult(Record):
     of decided judgments that preferred the answer shown first. ``n_inconsistent`` pairs have two
     orders that do not prefer the same. ``n_judgments`` are replies; ``n_not_asked`` matches needed
     none, their answers being equal. The ``by_*`` win rates are there where there are several turns,
-    categories or adapters; what is the benchmark's own (its columns, its table) where it is judged.
+    categories, bands of tuned's length against the opponent's, or adapters; what is the benchmark's
+    own (its columns, its table) where it is judged.
     ``check`` is what control pairs say of the judge under this protocol.
     """
 
@@ -786,6 +787,7 @@ class PairwiseResult(Record):
     first_preferred: Estimate
     by_turn: dict[str, Estimate] = Field(default_factory=dict)
     by_category: dict[str, Estimate] = Field(default_factory=dict)
+    by_length: dict[str, Estimate] = Field(default_factory=dict)
     by_adapter: dict[str, Estimate] = Field(default_factory=dict)
     alpaca_eval: tuple[AlpacaEvalLine, ...] = ()
     length_controlled: LengthControlled | None = None

@@ -156,13 +156,17 @@ def _generate_parts(run: Run) -> Mapping[str, object]:
         twice = {"benchmark": benchmark, "questions": judge.checks.self_comparisons}
     return {
         **_model_parts(run),
-        "generate": run.recipe.generate.model_dump(mode="json"),
+        # How fast a server is asked, and where the key is, changes no answer.
+        "generate": run.recipe.generate.model_dump(
+            mode="json", exclude={"server": {"api_key_env", "concurrency", "timeout_s"}}
+        ),
         "evaluate": {
             e.benchmark: {
                 "questions": e.questions,
                 "selection": None if isinstance(e, Heldout) else e.selection,
                 "fair-base": "fair-base" in e.against,
                 "baseline": "baseline" in e.against,
+                "temperatures": e.temperatures if isinstance(e, MtBench) else "recipe",
             }
             for e in run.recipe.evaluate
         },
@@ -175,6 +179,11 @@ def _generate_check(run: Run) -> None:
     from tuneproof.data.questions import selected_questions
 
     _model_check(run)
+    server = run.recipe.generate.server
+    if server is not None:
+        from tuneproof.generate.served import server_key
+
+        server_key(server)  # the server itself may start when the adapters are trained
     assets = run.recipe.assets
     if assets is not None and not Path(assets).is_dir():
         raise RecipeError(
@@ -218,7 +227,9 @@ def _generate_run(run: Run, folder: Path) -> StageResult:
         out=folder,
         reporter=run.reporter,
     )
-    return StageResult(outputs=made.outputs, resumed=made.resumed, facts=made.facts)
+    return StageResult(
+        outputs=made.outputs, resumed=made.resumed, unfinished=made.unfinished, facts=made.facts
+    )
 
 
 _MONEY = {"prices", "budget_usd", "batch_api"}
@@ -355,7 +366,7 @@ STAGES = (
     ),
     Stage(
         name="generate",
-        version=3,
+        version=4,
         reads=("prepare/examples.jsonl", "train/adapter*"),
         parts=_generate_parts,
         check=_generate_check,

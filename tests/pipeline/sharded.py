@@ -48,7 +48,7 @@ def train(*, sharded: bool) -> torch.Tensor:
             optimizer.step()
             optimizer.zero_grad()
         weights = [p.detach() for p in model.parameters() if p.requires_grad]
-        whole = [w.full_tensor() if sharded else w for w in weights]  # type: ignore[attr-defined]
+        whole = [w.full_tensor() if sharded else w for w in weights]
         return torch.cat([w.flatten() for w in whole])
 
 

@@ -354,7 +354,7 @@ def judge_of_both(body: dict[str, Any]) -> Says | str:
     if "logprobs" in body:
         return weigh_length(body)
     user = body["messages"][-1]["content"]
-    if len(user) % 7 == 0:
+    if len(user) % 4 == 1:
         return "I cannot say."
     if len(user) % 5 == 0:
         return "Both are fine. [[C]]"

@@ -122,7 +122,7 @@ def test_a_checkpoint_of_another_number_of_processes_is_gone_on_with(
         process.wait()
     said: list[str] = []
     run = make_run(recipe, folder)
-    run.reporter.stage = lambda _, text: said.append(text)  # type: ignore[method-assign]
+    run.reporter.stage = lambda name, text: said.append(text)  # type: ignore[method-assign]
     execute(run, until="train")
     assert sum("the checkpoint is of 2 processes and here are 1" in text for text in said) == 1
     manifest = RunDir(folder).manifest("train")
@@ -158,7 +158,7 @@ def test_sharded_weights(tmp_path: Path) -> None:
             "-m",
             "tests.pipeline.sharded",
             str(out),
-        ],  # fmt: skip
+        ],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         cwd=ROOT,
         capture_output=True,

@@ -21,10 +21,20 @@ from tests.conftest import benchmark_file, shared
 from tuneproof.assets import ensure_model, find_asset
 from tuneproof.audit.audit import audit_file
 from tuneproof.benchmark_files import ALPACA_EVAL_PROMPT
+from tuneproof.data.questions import Question
+from tuneproof.data.templates import parse_template
 from tuneproof.export.write import export_run
-from tuneproof.records import Judgment, Outcome, Results
+from tuneproof.generate.answers import Interview
+from tuneproof.generate.asking import TemplateAsking
+from tuneproof.generate.plan import BASE, Respondent
+from tuneproof.generate.prompts import benchmark_prompts
+from tuneproof.generate.served import ask_server
+from tuneproof.progress import SilentReporter
+from tuneproof.recipe import Generate, Model, Server
+from tuneproof.records import Arm, Judgment, Outcome, Results
 from tuneproof.score.alpaca_eval import score_alpaca_eval
 from tuneproof.score.mt_bench import score_mt_bench
+from tuneproof.train.model import load_tokenizer
 from tuneproof.workspace import RunDir, read_records
 
 if TYPE_CHECKING:
@@ -155,3 +165,42 @@ def test_dolly_on_both_benchmarks_by_their_own_protocols(tmp_path: Path) -> None
     assert (table.n_matches, table.n_dropped) == (matches.n_matches, matches.n_dropped)
     for one in matches.lines:
         assert table.models[one.model].win_rate_adjusted == one.win_rate_adjusted
+
+
+def test_answers_come_from_transformers_serve(tmp_path: Path) -> None:
+    """Its completions take text alone, and one model, which answers for both arms here."""
+    folder = ensure_model(find_asset("smollm2-135m-instruct"))
+    tokenizer = load_tokenizer(Model(id=str(folder)))
+    template = parse_template("instruction-context-response")
+    question = Question(
+        id="q", benchmark="mt_bench", category="math",
+        turns=("Name three colours.", "And three more."),
+    )  # fmt: skip
+    prompts = tuple(benchmark_prompts(tokenizer, template, [question]))
+    asking = TemplateAsking(tokenizer, template)
+    journal = tmp_path / "answers.journal.jsonl"
+    with served(folder) as url:
+        answers = ask_server(
+            [
+                Interview(who=who, asking=asking, prompts=prompts, weights=who.name)
+                for who in (BASE, Respondent(Arm.TUNED))
+            ],
+            Generate(
+                max_new_tokens=16,
+                backend="completions",
+                server=Server(
+                    base_url=url, base=str(folder), adapters=(str(folder),), prompts="text"
+                ),
+            ),
+            tokenizer,
+            seed=1,
+            journal_file=journal,
+            reporter=SilentReporter(),
+        )
+    assert answers.failed == 0, [a.error for a in answers.rows]
+    assert [(a.turn, a.arm) for a in answers.rows] == [
+        (1, Arm.BASE), (2, Arm.BASE), (1, Arm.TUNED), (2, Arm.TUNED),
+    ]  # fmt: skip
+    assert all(a.text and 0 < a.n_tokens <= 16 for a in answers.rows)
+    # Greedy, so both arms say the same.
+    assert [a.text for a in answers.rows[:2]] == [a.text for a in answers.rows[2:]]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import re
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 from tests.unit import report_case as case
 from tuneproof.report import write_report
+from tuneproof.report.behaviour import behaviours
 from tuneproof.report.cases import build_cases
 from tuneproof.report.markdown import render_markdown
 from tuneproof.report.page import render_page
@@ -66,6 +70,15 @@ class Page(HTMLParser):
         return " ".join("".join(self._words).split())
 
 
+def data_of(page: str) -> dict[str, Any]:
+    """What the page's script reads, unpacked as it does it."""
+    (inside,) = re.findall('<script type="application/json" id="cases">(.*?)</script>', page, re.S)
+    data: dict[str, Any] = json.loads(inside)
+    if "gzip" in data:
+        data = json.loads(gzip.decompress(base64.b64decode(data["gzip"])))
+    return data
+
+
 def write(folder: Path, results: Results | None = None, **changes: Any) -> dict[str, str]:
     """Write a report and read its text files back."""
     paths = write_report(results or case.results(), out=folder, **case.arguments(**changes))
@@ -77,11 +90,19 @@ def render(name: str, results: Results, **changes: Any) -> str:
     """One of the two texts, without the figures that take most of the time to write."""
     given = case.arguments(**changes)
     asked = {key: given.pop(key) for key in ("prompts", "answers", "similarities", "judgments")}
+    told = behaviours(asked["prompts"], asked["answers"])
     cases = build_cases(asked.pop("prompts"), **asked)
     if name == "index.html":
-        return render_page(results, cases=cases, **given)
+        return render_page(results, cases=cases, behaviours=told, **given)
     del given["curve"]
     return render_markdown(results, cases=cases, **given)
+
+
+def page_file(folder: Path, results: Results | None = None, **changes: Any) -> Path:
+    """The page alone, as a file to open."""
+    path = folder / "index.html"
+    path.write_text(render("index.html", results or case.results(), **changes), "utf-8")
+    return path
 
 
 def outside_fences(markdown: str) -> str:

@@ -70,3 +70,13 @@ def test_a_budget_too_small_is_refused_in_the_recipe() -> None:
         load_recipe(demo, ["train.token_budget=511"])
     assert load_recipe(demo, ["train.token_budget=512"]).train.micro_batch_tokens == 512
     assert load_recipe(demo).train.micro_batch_tokens == 2 * 512
+
+
+def test_a_gpu_without_bfloat16_is_named_before_anything_is_loaded() -> None:
+    from tuneproof.train.check import _check_bf16
+
+    with pytest.raises(RecipeError, match=r"model\.dtype = bfloat16: this GPU does not") as e:
+        _check_bf16("bfloat16", supported=False)
+    assert "--set model.dtype=auto" in str(e.value)
+    _check_bf16("auto", supported=False)
+    _check_bf16("bfloat16", supported=True)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit import report_case as case
-from tests.unit.report_reading import EVIL, FILES, HOSTILE, Page, outside_fences, write
+from tests.unit.report_reading import (
+    EVIL,
+    FILES,
+    HOSTILE,
+    Page,
+    data_of,
+    outside_fences,
+    write,
+)
 from tuneproof.recipe import VerdictRule
 from tuneproof.records import (
     Arm,
@@ -217,20 +225,20 @@ def test_cases_join_answers_scores_and_replies() -> None:
     assert joined.n_orphans == 1
     by_number = {c.number: c for c in joined.cases}
 
-    def view(number: int) -> tuple[bool, str]:
+    def view(number: int) -> tuple[str, bool]:
         (one,) = by_number[number].views
         assert (one.against, one.adapter) == ("base", 0)
-        return one.differs, one.favours
+        return one.result, one.orders_disagree
 
     (apple,) = by_number[2].turns
     assert (apple.side(Arm.BASE).exact, apple.side(Arm.TUNED).exact) == (False, True)
-    assert view(2) == (True, "tuned")
+    assert view(2) == ("tuned", False)
     assert [(r.first, r.says) for r in by_number[1].turns[0].replies] == [
         ("base", "prefers tuned"),
         ("tuned", "prefers tuned"),
     ]
-    assert view(4) == (True, "")  # the judge preferred whatever came second
-    assert view(5) == (True, "opponent")
+    assert view(4) == ("split", True)  # the judge preferred whatever came second
+    assert view(5) == ("opponent", False)  # one of its two replies cannot be read
     assert by_number[5].views[0].said == "favours base"
     assert by_number[5].turns[0].replies[1].says == "unparsed: no verdict token in reply"
     failed = by_number[8].turns[0].side(Arm.BASE)
@@ -243,15 +251,15 @@ def only(judgments: list[Judgment]) -> Case:
 
 def test_a_tie_and_the_absence_of_a_judge_favour_nobody() -> None:
     ties = [case.judgment(0, Arm.BASE, "tie"), case.judgment(0, Arm.TUNED, "tie")]
-    for judgments in (ties, []):
+    for judgments, said in ((ties, "tie"), ([], "not scored")):
         joined = only(judgments)
-        assert [(v.differs, v.favours, v.said) for v in joined.views] == [(False, "", "")]
+        assert [(v.said, v.orders_disagree) for v in joined.views] == [(said, False)]
         assert joined.turns[0].side(Arm.BASE).problem == "no answer was recorded"
 
 
 def test_a_tie_in_one_order_leaves_the_question_undecided() -> None:
     joined = only([case.judgment(0, Arm.BASE, "B"), case.judgment(0, Arm.TUNED, "tie")])
-    assert [(v.differs, v.favours) for v in joined.views] == [(True, "")]
+    assert [(v.result, v.orders_disagree) for v in joined.views] == [("split", True)]
 
 
 def test_the_markdown_sample_is_spread_evenly() -> None:
@@ -324,11 +332,14 @@ def test_every_opponent_turn_category_and_adapter_is_told(tmp_path: Path, name: 
 
 
 def test_the_page_offers_opponents_adapters_and_benchmarks_to_choose_from(tmp_path: Path) -> None:
-    page = Page(write(tmp_path, case.two_turn_results(), **case.two_turns())["index.html"])
+    texts = write(tmp_path, case.two_turn_results(), **case.two_turns())
+    page = Page(texts["index.html"])
     ids = {value for _, name, value in page.attributes if name == "id"}
     assert {"opponent", "adapter", "benchmark"} <= ids
-    arms = [value for tag, name, value in page.attributes if name == "data-arm"]
-    assert arms.count("fair-base") == 2
+    (mt,) = [q for q in data_of(texts["index.html"])["questions"] if q["benchmark"] == "mt_bench"]
+    assert [[s["arm"] for s in turn["sides"]] for turn in mt["turns"]] == 2 * [
+        ["base", "fair-base", "tuned", "tuned"]
+    ]
     plain = Page(write(tmp_path)["index.html"])
     assert not {"opponent", "adapter", "benchmark"} & {
         v for _, n, v in plain.attributes if n == "id"
@@ -341,7 +352,7 @@ def test_the_page_offers_opponents_adapters_and_benchmarks_to_choose_from(tmp_pa
 def test_hostile_text_adds_no_element_and_no_attribute_to_the_page(tmp_path: Path) -> None:
     texts = write(tmp_path, hostile_results(), **hostile_changes())
     page = Page(texts["index.html"])
-    assert page.tags["script"] == 1
+    assert page.tags["script"] == 2  # ours, and the data that it reads
     assert "img" not in page.tags
     assert not [name for _, name, _ in page.attributes if name.startswith("on") or name == "style"]
     links = {value for _, name, value in page.attributes if name in ("href", "src", "action")}
@@ -425,7 +436,8 @@ def test_the_policy_lets_exactly_our_style_and_script_run(tmp_path: Path) -> Non
 def test_the_page_can_be_read_by_ear(tmp_path: Path) -> None:
     text = write(tmp_path)["index.html"]
     page = Page(text)
-    assert all(page.tags[tag] == 1 for tag in ("main", "h1", "header", "nav"))
+    assert all(page.tags[tag] == 1 for tag in ("main", "h1", "header"))
+    assert page.tags["nav"] == 2  # the sections and the questions
     assert 'lang="en"' in text
     heads = re.findall(r"<th\b[^>]*>", text)
     assert heads

@@ -255,4 +255,6 @@ def test_stored_answers_and_weighed_words_are_shown() -> None:
         "tie (the answers are equal: not asked)",
         "prefers tuned (tuned 81.2 %)",
     ]
-    assert [(v.against, v.favours) for v in shown.views] == [("base", ""), ("baseline", "")]
+    assert [(v.against, v.result) for v in shown.views] == [
+        ("base", "unscored"), ("baseline", "split"),
+    ]  # fmt: skip

@@ -6,7 +6,15 @@ import pytest
 
 from tests.unit import report_evidence_case as case
 from tuneproof.records import Estimate, LossPoint
-from tuneproof.report.drawing import IntervalBar, forest, interval_bar, loss_chart, waterfall
+from tuneproof.report.drawing import (
+    MOST_ROWS,
+    IntervalBar,
+    forest,
+    interval_bar,
+    loss_chart,
+    loss_rows,
+    waterfall,
+)
 
 
 def of(value: float, low: float | None, high: float | None) -> Estimate:
@@ -161,12 +169,15 @@ def test_a_loss_chart_places_both_series_and_rings_the_best() -> None:
     assert chart.marks[1].y > chart.marks[0].y, "a lower loss lies lower"
 
 
-def test_a_long_curve_has_few_places_to_point_at_and_all_of_its_line() -> None:
+def test_a_long_curve_has_a_short_table_and_all_of_its_line() -> None:
     curve = [LossPoint(step=s, epoch=0.0, train_loss=2.0) for s in range(1, 5001)]
     chart = loss_chart(curve, width=600, height=300, best_step=None)
     assert chart is not None
     assert len(chart.train.split()) == 5000
-    assert len(chart.hits) <= 160
+    rows = loss_rows([*curve, LossPoint(step=77, epoch=0.0, eval_loss=1.5)])
+    assert len(rows) <= MOST_ROWS
+    assert rows[:2] == [("1", "2.000", ""), ("10", "2.000", "")]
+    assert ("77", "2.000", "1.500") in rows, "no validation loss is left out"
 
 
 def test_no_loss_no_chart() -> None:

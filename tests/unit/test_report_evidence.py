@@ -352,6 +352,19 @@ def test_where_no_pair_was_scored_throughout_the_sentence_stands_alone(name: str
         assert absent not in text, absent
 
 
+def test_a_verdict_on_a_win_rate_shows_what_it_is_made_of() -> None:
+    """At the top, and not drawn a second time below; a verdict on anything else does not."""
+    results = case.full_results()
+    text = read("index.html", results)
+    sentence = case.decomposition().sentence
+    assert text.index(sentence) < text.index("What was measured")
+    page = render("index.html", results)
+    assert page.count('class="step whole') == 2, "once for wide screens, once for narrow ones"
+    loss = results.verdict.model_copy(update={"metric": "heldout_loss"})
+    text = read("index.html", results.model_copy(update={"verdict": loss}))
+    assert text.index(sentence) > text.index("What was measured")
+
+
 @pytest.mark.parametrize(
     ("low", "high", "word"), [(0.01, 0.2, "win"), (-0.2, -0.01, "loss"), (-0.1, 0.1, "result")]
 )
@@ -410,7 +423,7 @@ def hostile() -> Results:
 def test_hostile_text_stays_text_on_the_page() -> None:
     text = render("index.html", hostile())
     page = Page(text)
-    assert page.tags["script"] == 1
+    assert page.tags["script"] == 2  # ours, and the data that it reads
     assert "img" not in page.tags
     assert not [name for _, name, _ in page.attributes if name.startswith("on") or name == "style"]
     assert page.text.count("</script><script>alert(1)</script>") > 10

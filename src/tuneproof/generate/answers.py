@@ -9,7 +9,7 @@ that is missing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tuneproof.generate.asking import Asked
 from tuneproof.generate.plan import Ask, plan_batches
@@ -23,9 +23,15 @@ if TYPE_CHECKING:
 
     from tuneproof.generate.asking import Asking
     from tuneproof.generate.plan import Batch, Respondent
-    from tuneproof.generate.transformers_backend import TransformersBackend
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Generate
+
+
+class Backend(Protocol):
+    """Answers batches in this process."""
+
+    def answer(self, batch: Batch) -> list[Answer]:
+        """The answers to a batch, in its order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +39,8 @@ class Interview:
     """One respondent, how it is asked, and what: the questions' prompts, all turns, in order.
 
     ``weights`` identifies the weights that answer. ``sample`` 2 asks for second answers, drawn
-    independently of the first.
+    independently of the first. With ``by_category``, MT-Bench's categories have temperatures of
+    their own.
     """
 
     who: Respondent
@@ -41,21 +48,23 @@ class Interview:
     prompts: tuple[Prompt, ...]
     weights: str
     sample: int = 1
+    by_category: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
     """All answers, interview by interview, in the order of the prompts.
 
-    ``resumed`` of them were there already.
+    ``resumed`` of them were there already; ``failed`` may succeed when they are asked again.
     """
 
     rows: list[Answer]
     resumed: int
+    failed: int = 0
 
 
 def answer_all(
-    backend: TransformersBackend,
+    backend: Backend,
     interviews: Sequence[Interview],
     generate: Generate,
     *,
@@ -85,6 +94,7 @@ def answer_all(
                     stops=interview.asking.stops,
                     seed=seed,
                     sample=interview.sample,
+                    by_category=interview.by_category,
                 ):
                     known = sum(key in journal for key in batch.keys)
                     if known < len(batch.keys):
@@ -139,17 +149,37 @@ def turn_asks(
 
 
 def _unasked(interview: Interview, prompt: Prompt, cause: Answer) -> Answer:
-    return Answer(
-        key=digest_value([cause.key, "turn", prompt.turn]),
-        question_id=prompt.question_id,
-        benchmark=prompt.benchmark,
-        turn=prompt.turn,
-        arm=interview.who.arm,
-        adapter=interview.who.adapter,
-        sample=interview.sample,
-        text="",
+    return make_answer(
+        interview,
+        Ask(prompt=prompt, token_ids=()),
+        digest_value([cause.key, "turn", prompt.turn]),
         stop=Stop.ERROR,
-        n_prompt_tokens=0,
-        n_tokens=0,
         error=f"not asked: the answer to turn {cause.turn} failed ({cause.error})",
+    )
+
+
+def make_answer(
+    asked: Interview | Batch,
+    ask: Ask,
+    key: str,
+    *,
+    stop: Stop,
+    text: str = "",
+    n_tokens: int = 0,
+    error: str | None = None,
+) -> Answer:
+    """The record of what a respondent said to one prompt."""
+    return Answer(
+        key=key,
+        question_id=ask.prompt.question_id,
+        benchmark=ask.prompt.benchmark,
+        turn=ask.prompt.turn,
+        arm=asked.who.arm,
+        adapter=asked.who.adapter,
+        sample=asked.sample,
+        text=text,
+        stop=stop,
+        n_prompt_tokens=len(ask.token_ids),
+        n_tokens=n_tokens,
+        error=error,
     )

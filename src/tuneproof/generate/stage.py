@@ -7,7 +7,7 @@ a killed run goes on with the next batch, and a changed recipe never finds anoth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tuneproof.data.questions import selected_questions
@@ -15,23 +15,25 @@ from tuneproof.data.templates import parse_template
 from tuneproof.generate.answers import Interview, answer_all
 from tuneproof.generate.asking import TemplateAsking, fair_asking
 from tuneproof.generate.baseline import baseline_answers
-from tuneproof.generate.losses import measure_losses
+from tuneproof.generate.losses import Losses, measure_losses
 from tuneproof.generate.plan import BASE, FAIR_BASE, PLACEBO, Respondent
 from tuneproof.generate.prompts import benchmark_prompts, heldout_prompts
 from tuneproof.generate.samples import second_prompts
 from tuneproof.progress import hush_transformers
-from tuneproof.recipe import Heldout
+from tuneproof.recipe import Heldout, MtBench
 from tuneproof.records import Arm, Example, PreparedRow, Prompt, Split, Stop, first_samples
 from tuneproof.train.memory import return_freed_memory
 from tuneproof.workspace import read_records, write_records
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from transformers import PreTrainedTokenizerBase
 
     from tuneproof.data.templates import Template
+    from tuneproof.generate.answers import Answers, Backend
+    from tuneproof.generate.transformers_backend import TransformersBackend
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Recipe
 
@@ -46,10 +48,11 @@ class Adapter:
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """What the stage wrote, and how much of it was there already."""
+    """What the stage wrote, how much of it was there already, and what another run may mend."""
 
     outputs: list[Path]
     resumed: int
+    unfinished: int
     facts: dict[str, str | int | float | bool | None]
 
 
@@ -80,8 +83,7 @@ def generate_answers(
         AssetError: a benchmark's questions cannot be had.
     """
 
-    from tuneproof.generate.transformers_backend import TransformersBackend, load_adapters
-    from tuneproof.train.model import load_model, load_tokenizer
+    from tuneproof.train.model import load_tokenizer
 
     hush_transformers()
     return_freed_memory()  # what training left, if it ran in this process
@@ -89,26 +91,28 @@ def generate_answers(
     template = parse_template(recipe.data.template)
     examples = heldout_examples(recipe, prepare_dir)
     prompts = all_prompts(recipe, tokenizer, template, examples)
-    model = load_adapters(
-        load_model(recipe.model, reporter),
-        [a.folder for a in adapters],
-        placebo=placebo.folder if placebo is not None else None,
-    )
-    backend = TransformersBackend(model, tokenizer)
     write_records(out / "prompts.jsonl", prompts)
 
     trained = {Respondent(Arm.TUNED, n): a.weights for n, a in enumerate(adapters, start=1)}
     if placebo is not None:
         trained[PLACEBO] = placebo.weights
-    losses = measure_losses(
-        backend,
-        tokenizer,
-        template,
-        examples,
-        weights={BASE: base_weights, **trained},
-        journal_file=out / "losses.journal.jsonl",
-        reporter=reporter,
-    )
+    folders = {Respondent(Arm.TUNED, n): a.folder for n, a in enumerate(adapters, start=1)}
+    if placebo is not None:
+        folders[PLACEBO] = placebo.folder
+    backend = None
+    if recipe.generate.backend == "transformers" or examples:
+        backend = _load(recipe, tokenizer, adapters, placebo, reporter)
+    losses = Losses(rows=[], resumed=0, too_long=0)
+    if backend is not None:
+        losses = measure_losses(
+            backend,
+            tokenizer,
+            template,
+            examples,
+            weights={BASE: base_weights, **trained},
+            journal_file=out / "losses.journal.jsonl",
+            reporter=reporter,
+        )
     write_records(out / "heldout_loss.jsonl", losses.rows)
     return_freed_memory()
 
@@ -116,6 +120,9 @@ def generate_answers(
     faced = {e.benchmark for e in recipe.evaluate if FAIR_BASE.arm in e.against}
     to_fair = tuple(p for p in prompts if p.benchmark in faced)
     again = second_prompts(recipe, prompts)
+    by_category = any(
+        isinstance(e, MtBench) and e.temperatures == "category" for e in recipe.evaluate
+    )
     interviews = [
         Interview(who=BASE, asking=ours, prompts=tuple(prompts), weights=base_weights),
         *(
@@ -138,11 +145,12 @@ def generate_answers(
                 sample=2,
             )
         )
-    answers = answer_all(
+    answers = _ask(
+        recipe,
+        [replace(i, by_category=by_category) for i in interviews],
         backend,
-        interviews,
-        recipe.generate,
-        seed=recipe.seed,
+        tokenizer,
+        folders=folders,
         journal_file=out / "answers.journal.jsonl",
         reporter=reporter,
     )
@@ -160,10 +168,12 @@ def generate_answers(
     return Generated(
         outputs=[out / f"{n}.jsonl" for n in ("prompts", "answers", "heldout_loss")],
         resumed=losses.resumed + answers.resumed,
+        unfinished=answers.failed,
         facts={
             "questions": len({p.question_id for p in prompts}),
             "adapters": len(adapters),
             "fair-base asked with": fair.name if to_fair else None,
+            "answered by": recipe.generate.backend,
             "answers": len(firsts),
             "stored answers": len(stored),
             **({"second answers": len(seconds)} if seconds else {}),
@@ -171,6 +181,60 @@ def generate_answers(
             "errors": sum(a.stop is Stop.ERROR for a in answers.rows),
             "rows beyond the context": losses.too_long,
         },
+    )
+
+
+def _load(
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase,
+    adapters: Sequence[Adapter],
+    placebo: Adapter | None,
+    reporter: Reporter,
+) -> TransformersBackend:
+    from tuneproof.generate.transformers_backend import TransformersBackend, load_adapters
+    from tuneproof.train.model import load_model
+
+    model = load_adapters(
+        load_model(recipe.model, reporter),
+        [a.folder for a in adapters],
+        placebo=placebo.folder if placebo is not None else None,
+    )
+    return TransformersBackend(model, tokenizer)
+
+
+def _ask(
+    recipe: Recipe,
+    interviews: Sequence[Interview],
+    backend: TransformersBackend | None,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    folders: Mapping[Respondent, Path],
+    journal_file: Path,
+    reporter: Reporter,
+) -> Answers:
+    """The answers, from the back end that the recipe names."""
+    generate, seed = recipe.generate, recipe.seed
+    if generate.backend == "completions":
+        from tuneproof.generate.served import ask_server
+
+        return ask_server(
+            interviews,
+            generate,
+            tokenizer,
+            seed=seed,
+            journal_file=journal_file,
+            reporter=reporter,
+        )
+    answering: Backend
+    if generate.backend == "vllm":
+        from tuneproof.generate.vllm_backend import VllmBackend
+
+        answering = VllmBackend(recipe.model, tokenizer, folders)
+    else:
+        assert backend is not None
+        answering = backend
+    return answer_all(
+        answering, interviews, generate, seed=seed, journal_file=journal_file, reporter=reporter
     )
 
 

@@ -1,21 +1,26 @@
 """Answers and likelihoods with transformers, in process: one set of base weights, adapters on it.
 
-Which prompts go together, and with which settings, is decided in ``plan``.
+Which prompts go together, and with which settings, is decided in ``plan``; the loop over tokens is
+``decoding``. What a model's folder suggests for generation (repetition penalties, top-k) is not
+used, but for its end tokens.
 """
 
 from __future__ import annotations
 
 import bisect
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from tuneproof.data.sections import first_marker
 from tuneproof.errors import ModelError
+from tuneproof.generate.answers import make_answer
+from tuneproof.generate.decoding import decode
 from tuneproof.generate.plan import PLACEBO, Respondent
-from tuneproof.records import Answer, Arm, Stop
+from tuneproof.generate.rows import prepare_attention
+from tuneproof.generate.sampling import Sampler
+from tuneproof.records import Arm, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +29,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from tuneproof.generate.plan import Ask, Batch
+    from tuneproof.generate.plan import Batch
+    from tuneproof.records import Answer
 
 
 def load_adapters(
@@ -67,12 +73,10 @@ class TransformersBackend:
         self._model = model
         self._tokenizer = tokenizer
         self._device = next(model.parameters()).device
-        base = model.get_base_model()
+        self._base = base = cast("PreTrainedModel", model.get_base_model())
         configured = getattr(getattr(base, "generation_config", None), "eos_token_id", None)
         ends = configured if isinstance(configured, list) else [configured]
-        # What a model's folder suggests (repetition penalties, top-k) would fill every setting that
-        # the recipe leaves alone, so that greedy would not be greedy.
-        base.generation_config = GenerationConfig()  # type: ignore[no-untyped-call,assignment]
+        prepare_attention(base)
         self._ends = sorted({e for e in [*ends, tokenizer.eos_token_id] if e is not None})
         self.context_length = getattr(model.config, "max_position_embeddings", None)
 
@@ -95,11 +99,11 @@ class TransformersBackend:
         """
         new = batch.settings.max_new_tokens
         answers: dict[str, Answer] = {}
-        fitting: list[tuple[Ask, str]] = []
-        for ask, key in zip(batch.asks, batch.keys, strict=True):
+        fitting: list[int] = []
+        for i, (ask, key) in enumerate(zip(batch.asks, batch.keys, strict=True)):
             n = len(ask.token_ids)
             if self.context_length is not None and n + new > self.context_length:
-                answers[key] = _answer(
+                answers[key] = make_answer(
                     batch,
                     ask,
                     key,
@@ -108,12 +112,14 @@ class TransformersBackend:
                     f"{self.context_length}",
                 )
             else:
-                fitting.append((ask, key))
+                fitting.append(i)
         if fitting:
-            generated = self._generate([ask.token_ids for ask, _ in fitting], batch)
-            for (ask, key), ids in zip(fitting, generated, strict=True):
+            for i, ids in zip(fitting, self._generate(batch, fitting), strict=True):
                 text, stop, n_tokens = self._read(ids, batch)
-                answers[key] = _answer(batch, ask, key, stop=stop, text=text, n_tokens=n_tokens)
+                key = batch.keys[i]
+                answers[key] = make_answer(
+                    batch, batch.asks[i], key, stop=stop, text=text, n_tokens=n_tokens
+                )
         return [answers[key] for key in batch.keys]
 
     def _read(self, ids: Sequence[int], batch: Batch) -> tuple[str, Stop, int]:
@@ -138,34 +144,24 @@ class TransformersBackend:
     def _text(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def _generate(self, prompts: Sequence[tuple[int, ...]], batch: Batch) -> list[list[int]]:
-        settings = batch.settings
-        width = max(map(len, prompts))
-        pad = self._tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-        sampling = settings.temperature > 0
-        config = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=settings.max_new_tokens,
-            do_sample=sampling,
-            temperature=settings.temperature if sampling else None,
-            top_p=settings.top_p if sampling else None,
-            top_k=0 if sampling else None,
-            pad_token_id=pad,
-            eos_token_id=sorted({*self._ends, *batch.stops.token_ids}),
+    def _generate(self, batch: Batch, places: Sequence[int]) -> list[list[int]]:
+        """The generated tokens of the prompts at these places of the batch."""
+        sampler = Sampler(
+            [batch.temperatures[i] for i in places],
+            [batch.names[i] for i in places],
+            seed=batch.seed,
+            top_p=batch.settings.top_p,
         )
-        criteria = StoppingCriteriaList()
-        if batch.stops.strings:
-            criteria.append(_StopsAt(self._tokenizer, batch.stops.strings, width))
-        torch.manual_seed(batch.seed)
+        strings = batch.stops.strings
         with self.weights_of(batch.who):
-            out = self._model.generate(  # type: ignore[no-untyped-call]
-                input_ids=ids.to(self._device),
-                attention_mask=mask.to(self._device),
-                generation_config=config,
-                stopping_criteria=criteria,
+            return decode(
+                self._base,
+                [batch.asks[i].token_ids for i in places],
+                sampler,
+                max_new_tokens=batch.settings.max_new_tokens,
+                ends={*self._ends, *batch.stops.token_ids},
+                stopped=_StopsAt(self._tokenizer, strings) if strings else None,
             )
-        return out[:, width:].tolist()  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def nll(self, rows: Sequence[Sequence[int]], who: Respondent) -> list[list[float]]:
@@ -186,52 +182,24 @@ class TransformersBackend:
         return [losses[i, : len(r) - 1].tolist() for i, r in enumerate(rows)]
 
 
-def _answer(
-    batch: Batch,
-    ask: Ask,
-    key: str,
-    *,
-    stop: Stop,
-    text: str = "",
-    n_tokens: int = 0,
-    error: str | None = None,
-) -> Answer:
-    return Answer(
-        key=key,
-        question_id=ask.prompt.question_id,
-        benchmark=ask.prompt.benchmark,
-        turn=ask.prompt.turn,
-        arm=batch.who.arm,
-        adapter=batch.who.adapter,
-        sample=batch.sample,
-        text=text,
-        stop=stop,
-        n_prompt_tokens=len(ask.token_ids),
-        n_tokens=n_tokens,
-        error=error,
-    )
-
-
-class _StopsAt(StoppingCriteria):
-    """Ends a row as soon as a stop string is in what it has generated.
+class _StopsAt:
+    """Says of answers whether a stop string is in what was generated last.
 
     Only the last tokens are looked at: a token is at least one byte, so a string that has just been
     completed lies within as many of them as it has bytes. The cut itself is made afterwards, in the
     whole text.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], n_prompt: int
-    ) -> None:
-        self._tokenizer, self._strings, self._n_prompt = tokenizer, strings, n_prompt
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str]) -> None:
+        self._tokenizer, self._strings = tokenizer, strings
         self._window = max(len(s.encode("utf-8")) for s in strings) + 1
 
-    def __call__(
-        self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **_: Any
-    ) -> torch.BoolTensor:
-        begin = max(self._n_prompt, input_ids.shape[1] - self._window)
-        texts = self._tokenizer.batch_decode(input_ids[:, begin:], skip_special_tokens=True)
+    def __call__(self, answers: Sequence[list[int]]) -> list[bool]:
+        ends = [ids[-self._window :] for ids in answers]
+        texts = self._tokenizer.batch_decode(ends, skip_special_tokens=True)
         # The answer's first line counts as the beginning of one; a later window's does not.
-        before = "\n" if begin == self._n_prompt else ""
-        done = [any(s in before + text for s in self._strings) for text in texts]
-        return torch.tensor(done, device=input_ids.device)  # type: ignore[return-value]
+        shown = [
+            text if len(ids) > self._window else "\n" + text
+            for ids, text in zip(answers, texts, strict=True)
+        ]
+        return [any(s in text for s in self._strings) for text in shown]

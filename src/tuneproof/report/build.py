@@ -10,6 +10,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from tuneproof.report.behaviour import behaviours
 from tuneproof.report.cases import build_cases
 from tuneproof.report.content import pairwise_results
 from tuneproof.report.figures import loss_figure
@@ -83,6 +84,7 @@ def write_report(
         recipe_text=recipe_text,
         curve=curve,
         cases=cases,
+        behaviours=behaviours(prompts, answers),
         manifests=manifests,
         findings=findings,
     )

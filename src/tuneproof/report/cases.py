@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING, Literal
 
 from tuneproof.records import Arm, Stop
 from tuneproof.report.numbers import count, number
+from tuneproof.report.pairwise import not_asked
+from tuneproof.stats.lengths import length_band
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tuneproof.records import Answer, Judgment, Prompt, Similarity
 
-_STOPS = {
+STOPS = {
     Stop.EOS: "stopped by itself",
     Stop.STOP_STRING: "stopped at a stop string",
     Stop.LENGTH: "cut at the token limit",
     Stop.GIVEN: "stored answer",
     Stop.ERROR: "failed",
 }
+"""Why an answer ended, in words."""
+Result = Literal["tuned", "opponent", "split", "tie", "unscored"]
+"""Whom a question favours. ``split``: what was said of it disagrees; ``unscored``: nothing was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,7 @@ class Side:
     adapter: int
     text: str | None
     problem: str
-    stop: str
+    ended: Stop | None
     length: str
     exact: bool | None
     chrf: str
@@ -47,6 +52,11 @@ class Side:
     def name(self) -> str:
         """What it is called above its answer."""
         return f"{self.arm}, adapter {self.adapter}" if self.adapter else self.arm
+
+    @property
+    def stop(self) -> str:
+        """Why it ended, in words; empty where there is no answer."""
+        return STOPS[self.ended] if self.ended else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,19 +99,29 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One opponent and adapter: whether they differ on a question, and whom that favours."""
+    """One opponent and adapter on a question: whom it favours, and what it can be searched by.
+
+    ``orders_disagree`` is whether, at any turn, a judge's readable replies in both orders do not
+    prefer the same. ``length`` is the band of tuned's length (see ``length_band``), all turns
+    together; empty where an answer is missing.
+    """
 
     against: str
     adapter: int
-    differs: bool
-    favours: Literal["tuned", "opponent", ""]
+    result: Result
+    orders_disagree: bool
+    length: str
 
     @property
     def said(self) -> str:
-        """``favours tuned``, ``favours base``, or nothing."""
-        if not self.favours:
-            return ""
-        return f"favours {self.against if self.favours == 'opponent' else 'tuned'}"
+        """``favours tuned``, ``favours base``, ``undecided``, ``tie`` or ``not scored``."""
+        return {
+            "tuned": "favours tuned",
+            "opponent": f"favours {self.against}",
+            "split": "undecided",
+            "tie": "tie",
+            "unscored": "not scored",
+        }[self.result]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +168,13 @@ class Cases:
     def adapters(self) -> list[int]:
         """The adapters' numbers where there are several; else nothing."""
         return sorted({v.adapter for c in self.cases for v in c.views} - {0})
+
+    @property
+    def stops(self) -> list[Stop]:
+        """Why answers ended, as far as it occurs; the usual end first."""
+        sides = [s for c in self.cases for t in c.turns for s in t.sides]
+        found = {s.ended for s in sides}
+        return [stop for stop in Stop if stop in found]
 
 
 def build_cases(
@@ -261,7 +288,7 @@ def _side(arm: Arm, adapter: int, answer: Answer | None, similarity: Similarity 
         adapter=adapter,
         text=None if answer is None or failed else answer.text,
         problem=problem,
-        stop=_STOPS[answer.stop] if answer else "",
+        ended=answer.stop if answer else None,
         length=_length(answer) if answer and not failed else "",
         exact=similarity.exact if similarity else None,
         chrf=f"chrF {number(similarity.chrf * 100, digits=1)} %" if similarity else "",
@@ -288,10 +315,9 @@ def _reply(judgment: Judgment, adapter: int) -> Reply:
     preferred = _preferred(judgment)
     if preferred is None:
         says = f"unparsed: {judgment.unparsed}"
-    elif isinstance(preferred, Arm):
-        says = f"prefers {preferred.value}"
     else:
-        says = "tie" if judgment.asked else "tie (the answers are equal: not asked)"
+        says = f"prefers {preferred.value}" if isinstance(preferred, Arm) else "tie"
+        says += "" if judgment.asked else f" ({not_asked(judgment.protocol)})"
     if judgment.p_first is not None and 0 < judgment.p_first < 1 and judgment.asked:
         says += _how_sure(judgment)
     return Reply(
@@ -316,17 +342,38 @@ def _how_sure(judgment: Judgment) -> str:
 def _view(
     opponent: Arm, adapter: int, turns: Sequence[Turn], judgments: Sequence[Judgment]
 ) -> View:
-    """Whether the two differ in exact match or a judge's preference, and whom that favours."""
+    """Whom exact match favours, where the two differ in it; else whom all readable replies do."""
+    ours = [t.side(Arm.TUNED, adapter) for t in turns]
+    theirs = [t.side(opponent) for t in turns]
+    said = {p for j in judgments if (p := _preferred(j)) is not None}
+    exact, other = ours[0].exact, theirs[0].exact
+    result: Result
+    if exact is not None and other is not None and exact != other:
+        result = "tuned" if exact else "opponent"
+    elif said == {Arm.TUNED}:
+        result = "tuned"
+    elif said == {opponent}:
+        result = "opponent"
+    elif said - {"tie"}:
+        result = "split"
+    else:
+        result = "tie" if said or exact is not None else "unscored"
+    texts = [[s.text for s in sides if s.text is not None] for sides in (ours, theirs)]
+    whole = all(len(said_by) == len(turns) for said_by in texts)
+    return View(
+        against=opponent.value,
+        adapter=adapter,
+        result=result,
+        orders_disagree=_orders_disagree(judgments),
+        length=length_band(*(sum(map(len, said_by)) for said_by in texts)) if whole else "",
+    )
 
-    def found(differs: bool, favours: Literal["tuned", "opponent", ""]) -> View:
-        return View(against=opponent.value, adapter=adapter, differs=differs, favours=favours)
 
-    ours, theirs = turns[0].side(Arm.TUNED, adapter).exact, turns[0].side(opponent).exact
-    if ours is not None and theirs is not None and ours != theirs:
-        return found(True, "tuned" if ours else "opponent")
-    said = {_preferred(j) for j in judgments} - {None}
-    if said == {Arm.TUNED}:
-        return found(True, "tuned")
-    if said == {opponent}:
-        return found(True, "opponent")
-    return found(bool(said - {"tie"}), "")
+def _orders_disagree(judgments: Sequence[Judgment]) -> bool:
+    """As ``Preference.orders_agree`` has it, of any turn: a tie in one order alone disagrees."""
+    orders: dict[tuple[str, int], dict[Arm, str]] = {}
+    for j in judgments:
+        preferred = _preferred(j)
+        if preferred is not None:
+            orders.setdefault((j.judge, j.turn), {})[j.first] = preferred
+    return any(len(set(by_first.values())) > 1 for by_first in orders.values())

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from tuneproof.records import Decomposition, Estimate, LossPoint
 
-_MOST_HITS = 160
+MOST_ROWS = 600
+"""Of the table beside a loss curve; of more, every so manyth train loss is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,8 @@ class LossChart:
     """The loss curve: train and validation against the step.
 
     ``train`` and ``validation`` are SVG ``points``; ``marks`` are the validation points; ``best``
-    is the one with the lowest validation loss, where it is known.
+    is the one with the lowest validation loss, where it is known. The steps go from 0 at ``left``
+    to ``last`` at ``right``, the losses from ``low`` at ``bottom`` to ``high`` at ``top``.
     """
 
     width: int
@@ -141,8 +143,10 @@ class LossChart:
     train: str
     validation: str
     marks: tuple[Hit, ...]
-    hits: tuple[Hit, ...]
     best: Hit | None
+    last: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,11 +265,20 @@ def waterfall(found: Decomposition, *, width: int) -> Waterfall | None:
     )
 
 
-def forest(estimates: Sequence[Estimate], *, width: int) -> list[ForestRow | None]:
-    """Intervals of differences on one scale that contains zero; None where there is no interval."""
+def forest(
+    estimates: Sequence[Estimate],
+    *,
+    width: int,
+    null: float = 0.0,
+    ends: tuple[float, float] | None = None,
+) -> list[ForestRow | None]:
+    """Intervals on one scale that contains ``null``; None where there is no interval.
+
+    The scale goes from one of ``ends`` to the other, else as far as the intervals.
+    """
     known = [e for e in estimates if None not in (e.value, e.low, e.high)]
-    ends = [b for e in known for b in (e.low, e.high) if b is not None]
-    low, high = _padded([*ends, 0.0], share=0.06)
+    bounds = ends or tuple(b for e in known for b in (e.low, e.high) if b is not None)
+    low, high = _padded([*bounds, null], share=0.02 if ends else 0.06)
     at = _Scale(low=low, high=high, start=2, end=width - 2)
     rows: list[ForestRow | None] = []
     for e in estimates:
@@ -274,7 +287,7 @@ def forest(estimates: Sequence[Estimate], *, width: int) -> list[ForestRow | Non
         else:
             rows.append(
                 ForestRow(
-                    width=width, low=at(e.low), high=at(e.high), value=at(e.value), null=at(0.0)
+                    width=width, low=at(e.low), high=at(e.high), value=at(e.value), null=at(null)
                 )
             )
     return rows
@@ -304,7 +317,6 @@ def loss_chart(
         for s, v in validation
     )
     best = [m for m, (s, _) in zip(marks, validation, strict=True) if s == best_step]
-    stride = math.ceil(len(train) / _MOST_HITS) or 1
     return LossChart(
         width=width,
         height=height,
@@ -317,12 +329,27 @@ def loss_chart(
         train=" ".join(f"{x(s):g},{y(v):g}" for s, v in train),
         validation=" ".join(f"{m.x:g},{m.y:g}" for m in marks),
         marks=marks,
-        hits=tuple(
-            Hit(x=x(s), y=y(v), title=f"step {count(s)}: train loss {number(v)}")
-            for s, v in train[::stride]
-        ),
         best=best[0] if best else None,
+        last=x.high,
+        low=low,
+        high=high,
     )
+
+
+def loss_rows(curve: Sequence[LossPoint]) -> list[tuple[str, str, str]]:
+    """(Step, train loss, validation loss) as text, one row a step; what was not logged is empty.
+
+    At most about ``MOST_ROWS``, all validation losses among them.
+    """
+    train = {p.step: p.train_loss for p in curve if p.train_loss is not None}
+    validation = {p.step: p.eval_loss for p in curve if p.eval_loss is not None}
+    stride = math.ceil(len(train) / MOST_ROWS) or 1
+    steps = sorted({*list(train)[::stride], *validation})
+
+    def told(loss: float | None) -> str:
+        return "" if loss is None else number(loss)
+
+    return [(count(s), told(train.get(s)), told(validation.get(s))) for s in steps]
 
 
 def _padded(values: Sequence[float], *, share: float) -> tuple[float, float]:

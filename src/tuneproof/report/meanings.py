@@ -239,7 +239,7 @@ def _estimates(results: Results) -> Iterator[Estimate]:
     for b in results.benchmarks.values():
         for r in pairwise_results(b):
             yield from (r.win_rate, r.order_agreement, r.first_preferred)
-            for split in (r.by_turn, r.by_category, r.by_adapter):
+            for split in (r.by_turn, r.by_category, r.by_length, r.by_adapter):
                 yield from split.values()
             if r.length_controlled is not None:
                 yield r.length_controlled.fitted

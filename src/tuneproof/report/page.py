@@ -1,8 +1,9 @@
 """``index.html``: the report as one file that needs nothing else, neither network nor neighbours.
 
 Every text that the template prints goes through ``visible`` and the engine's escaping, so a new
-line in the template cannot forget either. A content security policy lets exactly our own style and
-script run. What is said is chosen in ``content`` and ``cases``, lines are placed in ``drawing``.
+line in the template cannot forget either; what the script shows went through ``embedded``. A
+content security policy lets exactly our own style and script run. What is said is chosen in
+``content`` and ``cases``, lines are placed in ``drawing`` and ``behaviour``.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import hashlib
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from tuneproof.report import content, drawing, evidence
+from tuneproof.report import behaviour, content, drawing, evidence
+from tuneproof.report.cases import STOPS
+from tuneproof.report.embedded import embedded
 from tuneproof.report.meanings import meanings
-from tuneproof.report.numbers import count, duration, size
+from tuneproof.report.numbers import Shown, count, duration, size
+from tuneproof.report.pairwise import decomposed
 from tuneproof.report.provenance import (
     ledger_rows,
     package_sets,
@@ -24,6 +28,7 @@ from tuneproof.report.provenance import (
 )
 from tuneproof.report.tables import to_html
 from tuneproof.report.untrusted import visible
+from tuneproof.stats.lengths import BANDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,10 +37,20 @@ if TYPE_CHECKING:
 
     from tuneproof.recipe import Recipe
     from tuneproof.records import Decomposition, LossPoint, Manifest, Results
-    from tuneproof.report.cases import Cases
+    from tuneproof.report.behaviour import Behaviour
+    from tuneproof.report.cases import Case, Cases
+    from tuneproof.report.pairwise import Decomposed, Split
 
 _WIDTHS = (736, 340)  # a drawing for wide screens and paper, one for narrow screens
 _FOREST_WIDTH = 180
+_RATES_WIDTH = 260
+SCRIPTS = ("loss.js", "words.js", "answers.js")
+"""The page's script, in this order."""
+MOST_WITHOUT_SCRIPT = 1_000_000
+"""Characters of the questions and answers that stand in the page for readers without scripts; of
+more, a sample does."""
+MOST_OF_ONE = 20_000
+"""Characters of one text that they are shown."""
 
 
 def render_page(
@@ -45,15 +60,17 @@ def render_page(
     recipe_text: str,
     curve: Sequence[LossPoint],
     cases: Cases,
+    behaviours: Mapping[str, Sequence[Behaviour]],
     manifests: Mapping[str, Manifest],
     findings: Sequence[str],
 ) -> str:
     """The whole page."""
     from markupsafe import Markup
 
-    style, script = _template("style.css"), _template("filter.js")
-    # The two files are ours and hold no untrusted text. Nothing else on the page is marked safe but
-    # the benchmarks' own tables, whose every cell ``to_html`` escapes.
+    style, script = _template("style.css"), "".join(_template(name) for name in SCRIPTS)
+    # These files are ours and hold no untrusted text. Nothing else on the page is marked safe but
+    # the benchmarks' own tables, whose every cell ``to_html`` escapes, and the data, which
+    # ``embedded`` lets hold no ``<``.
     return (
         _environment()
         .get_template("index.html.j2")
@@ -68,21 +85,32 @@ def render_page(
             alarms=evidence.alarms(results),
             alarmed=evidence.ALARMED,
             alarms_told=evidence.ALARMS_ABOVE if results.alarms else evidence.NO_ALARM,
+            behind=_behind(results),
             rule=content.rule(recipe.verdict),
             bars=_bars(results, recipe),
             findings=findings,
             key_figures=content.key_figures(results),
             heldout=content.heldout_measures(results),
             splits=_splits(results),
-            benchmarks=[content.benchmark(name, b) for name, b in results.benchmarks.items()],
+            benchmarks=[
+                (content.benchmark(name, b), behaviours.get(name, ()))
+                for name, b in results.benchmarks.items()
+            ],
+            behaviour_width=behaviour.WIDTH,
             placebo=evidence.placebo(results),
             judges=evidence.judges(results),
             charts=_charts(curve, results.training.best_step),
+            losses=drawing.loss_rows(curve),
             training=training_rows(results),
             best_step=results.training.best_step,
             rows=[(split, count(n)) for split, n in results.rows.items()],
             ledger=ledger_rows(results.ledger),
             cases=cases,
+            data=Markup(embedded(cases, titles=content.TITLES)),  # noqa: S704
+            plain=_without_script(cases),
+            most_of_one=MOST_OF_ONE,
+            bands=BANDS,
+            stop_words=STOPS,
             titles=content.TITLES,
             stages=stage_runs(manifests),
             packages=package_sets(manifests),
@@ -115,6 +143,7 @@ def _environment() -> Environment:
         duration=duration,
         size=size,
         waterfalls=_waterfalls,
+        rates=_rates,
         html_table=lambda table: Markup(to_html(table)),  # noqa: S704
     )
     return environment
@@ -163,10 +192,51 @@ def _bars(results: Results, recipe: Recipe) -> list[drawing.IntervalBar]:
     return [bar for bar in bars if bar is not None]
 
 
+def _behind(results: Results) -> Decomposed | None:
+    """Where the verdict's win rate comes from; None where it rests on no win rate, or none is."""
+    verdict = results.verdict
+    if verdict.metric != "win_rate":
+        return None
+    for name, result in results.benchmarks.items():
+        for found in content.pairwise_results(result):
+            of_verdict = verdict.benchmark in (None, name) and verdict.against in (
+                None,
+                found.opponent,
+            )
+            if of_verdict and found.decomposition is not None:
+                return decomposed(found.decomposition, found.opponent)
+    return None
+
+
 def _waterfalls(found: Decomposition) -> list[drawing.Waterfall]:
     """Where a win rate comes from, for wide and for narrow screens; none where it is not known."""
     drawn = [drawing.waterfall(found, width=width) for width in _WIDTHS]
     return [it for it in drawn if it is not None]
+
+
+def _rates(split: Split) -> list[tuple[str, Shown, drawing.ForestRow | None]]:
+    """Win rates with their intervals on one scale from 0 to 1."""
+    drawn = drawing.forest(split.estimates, width=_RATES_WIDTH, null=0.5, ends=(0.0, 1.0))
+    return [(name, shown, row) for (name, shown), row in zip(split.rows, drawn, strict=True)]
+
+
+def _without_script(cases: Cases) -> tuple[Case, ...]:
+    """The questions that stand in the page itself: all, or as many as there is room for."""
+    size = sum(
+        min(len(text or ""), MOST_OF_ONE)
+        for case in cases.cases
+        for turn in case.turns
+        for text in (
+            turn.instruction,
+            turn.context,
+            turn.reference,
+            *(side.text for side in turn.sides),
+            *(reply.text for reply in turn.replies),
+        )
+    )
+    if size <= MOST_WITHOUT_SCRIPT:
+        return cases.cases
+    return cases.sample(max(1, len(cases.cases) * MOST_WITHOUT_SCRIPT // size))
 
 
 def _charts(curve: Sequence[LossPoint], best_step: int | None) -> list[drawing.LossChart]:

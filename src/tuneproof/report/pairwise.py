@@ -46,14 +46,17 @@ PROTOCOLS = {
     "mt-bench-single": "FastChat's prompts",
 }
 """What a protocol's name stands for."""
+_DECIDES = "reference-chrf"
+"""The protocol that asks nobody: every match is decided by nearness to the reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The win rate of the parts of a benchmark: its turns, categories or adapters."""
+    """The win rate of the parts of a benchmark: its turns, categories, lengths or adapters."""
 
     title: str
     rows: tuple[tuple[str, Shown], ...]
+    estimates: tuple[Estimate, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,11 @@ def protocol_name(protocol: str) -> str:
     return f"{named} ({protocol})" if named else protocol
 
 
+def not_asked(protocol: str) -> str:
+    """Why a judgment needed no reply."""
+    return "decided without asking" if protocol == _DECIDES else "the answers are equal: not asked"
+
+
 def pairwise(result: PairwiseResult) -> Pairwise:
     """The block of one opponent."""
     orders = "both orders" if result.orders == 2 else "one order"
@@ -104,19 +112,15 @@ def pairwise(result: PairwiseResult) -> Pairwise:
     # With one turn and one adapter a question is one pair.
     if result.pairs.total > result.questions.total:
         rows.append(("Pairs of answers: tuned wins / ties / losses", _tally(result.pairs)))
-    not_asked = f"; {count(result.n_not_asked)} not asked, the answers being equal"
     rows += [
-        (
-            "Judgments",
-            f"{count(result.n_judgments)}, {count(result.n_unparsed)} of them unparsed"
-            + (not_asked if result.n_not_asked else ""),
-        ),
+        ("Judgments", _judgments(result)),
         *_length_controlled(result.length_controlled),
         *_matches(result.mt_bench),
     ]
     splits = (
         _split("By turn", {f"turn {name}": e for name, e in result.by_turn.items()}),
         _split("By category", result.by_category),
+        _split("By length", {f"tuned {name}": e for name, e in result.by_length.items()}),
         _split("By adapter", {f"adapter {name}": e for name, e in result.by_adapter.items()}),
     )
     against = opponent_name(result.opponent)
@@ -131,6 +135,15 @@ def pairwise(result: PairwiseResult) -> Pairwise:
         if result.decomposition is not None
         else None,
     )
+
+
+def _judgments(result: PairwiseResult) -> str:
+    if result.protocol == _DECIDES and not result.n_judgments:
+        return f"{count(result.n_not_asked)}, decided without asking"
+    told = f"{count(result.n_judgments)}, {count(result.n_unparsed)} of them unparsed"
+    if result.n_not_asked:
+        told += f"; {count(result.n_not_asked)} not asked, the answers being equal"
+    return told
 
 
 def decomposed(found: Decomposition, opponent: Arm) -> Decomposed:
@@ -292,4 +305,5 @@ def _split(title: str, estimates: Mapping[str, Estimate]) -> Split:
     return Split(
         title=title,
         rows=tuple((name, parts(e, percent=True)) for name, e in estimates.items()),
+        estimates=tuple(estimates.values()),
     )

@@ -20,6 +20,7 @@ from tuneproof.stats.leaderboards import (
     fitted_length_control,
     mt_bench_matches,
 )
+from tuneproof.stats.lengths import bands
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -117,6 +118,7 @@ def pairwise_result(
     turns = sorted({p.turn for p in prompts})
     categories = sorted({c for c in category_of.values() if c is not None})
     adapters = sorted({p.adapter for p in preferences})
+    by_length = bands(answers, preferences)
     is_alpaca_eval = some.benchmark == "alpaca_eval"
     return PairwiseResult(
         judge=judge.name,
@@ -170,6 +172,12 @@ def pairwise_result(
             for name in categories
         }
         if len(categories) > 1
+        else {},
+        by_length={
+            name: rate(pairs, dict.fromkeys(p.question_id for p in pairs))
+            for name, pairs in by_length.items()
+        }
+        if len(by_length) > 1
         else {},
         by_adapter={
             str(number): rate((p for p in preferences if p.adapter == number), questions)

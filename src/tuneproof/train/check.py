@@ -39,7 +39,7 @@ def check_training(
     Raises:
         DataError: a placebo is asked for, and the rows of a split give none.
         RecipeError: ``max_length`` exceeds the model's context; the rows do not fill one optimizer
-            step; a tracker is not installed.
+            step; a tracker is not installed; the GPU does not compute in bfloat16.
         ModelError: configuration or tokenizer cannot be loaded or do not belong together; no
             module matches ``target_modules``.
     """
@@ -50,8 +50,9 @@ def check_training(
             shuffle_responses(splits[split], seed=recipe.seed, split=split)
     _check_trackers(recipe)
 
-    from tuneproof.train.model import load_config, load_tokenizer, parameter_counts
+    from tuneproof.train.model import has_bf16, load_config, load_tokenizer, parameter_counts
 
+    _check_bf16(recipe.model.dtype, supported=has_bf16())
     config = load_config(recipe.model, reporter)
     context = getattr(config, "max_position_embeddings", None)
     if context is not None and recipe.train.max_length > context:
@@ -82,6 +83,16 @@ def _check_steps(recipe: Recipe, n_rows: int) -> None:
             value=recipe.train.batch_size,
             remedy=f"--set train.batch_size=N with N at most {n_rows} (and train.micro_batch_size "
             "a divisor of it), or more data.",
+        )
+
+
+def _check_bf16(dtype: str, *, supported: bool) -> None:
+    if dtype == "bfloat16" and not supported:
+        raise RecipeError(
+            "this GPU does not compute in it",
+            place="model.dtype",
+            value=dtype,
+            remedy="--set model.dtype=auto, which here is float32: slower, and twice the memory.",
         )
 
 

@@ -131,14 +131,19 @@ def choose_dtype(model: Model) -> torch.dtype:
     if model.dtype != "auto":
         return torch.bfloat16 if model.dtype == "bfloat16" else torch.float32
     if torch.cuda.is_available():
-        return (
-            torch.bfloat16
-            if torch.cuda.is_bf16_supported(including_emulation=False)
-            else torch.float32
-        )
+        return torch.bfloat16 if has_bf16() else torch.float32
     # Without these instructions bfloat16 on a CPU is emulated, and slower than float32.
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def has_bf16() -> bool:
+    """Whether bfloat16 can be computed with here; a CPU without it can, slowly."""
+    import torch
+
+    return not torch.cuda.is_available() or bool(
+        torch.cuda.is_bf16_supported(including_emulation=False)
+    )
 
 
 def arithmetic(model: Model) -> dict[str, str | bool]:

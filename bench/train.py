@@ -1,0 +1,425 @@
+"""Training and validation speed: ours, plain transformers, and peers, in one run.
+
+Every arm trains the same rows of Dolly with the same model, adapter (r 8 on q and v), optimizer and
+16 sequences a step, each in a process of its own; the arms take turns, ``--rounds`` times. Real
+tokens, no padding, are counted. On a CPU the model is SmolLM2-135M; on a GPU the geometry of
+Llama-2 7B with random weights.
+
+    python bench/train.py --data dolly.jsonl --json bench/results/FILE.json
+    python bench/train.py --data dolly.jsonl --tokenizer llama2-tokenizer --steps 10     # on a GPU
+
+Peers are in the extra ``bench``; one that is not installed is left out and named. ``ceiling`` is
+the rate of a bfloat16 product of this model's shapes, measured here, over 4 FLOP a parameter and
+token (2 in validation). ``tokens_per_cpu_s`` tells what other work on the machine took: on an idle
+one it is ``tokens_per_s`` over the threads in use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SEED = 42
+GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to train or validate; ``needs`` is the package it comes from."""
+
+    name: str
+    kind: str
+    dropout: float = 0.05
+    needs: str | None = None
+    cuda: bool = False
+
+
+_OPEN = contextlib.ExitStack()
+"""What stays entered until the process of an arm ends."""
+
+ARMS = (
+    Arm(name="plain Trainer", kind="padded"),
+    Arm(name="TRL", kind="trl", needs="trl"),
+    Arm(name="TRL packed", kind="trl-packed", needs="trl"),
+    Arm(name="TRL packed, Liger", kind="trl-liger", needs="liger_kernel", cuda=True),
+    Arm(name="tuneproof", kind="packed"),
+    Arm(name="tuneproof, no dropout", kind="packed", dropout=0.0),
+    Arm(name="validation, plain Trainer", kind="validate-padded"),
+    Arm(name="validation, tuneproof", kind="validate-packed"),
+)
+
+
+# --- one arm, in a process of its own -----------------------------------------------------------
+
+
+def load_rows(args: argparse.Namespace, n: int) -> list[Any]:
+    """``n`` rows of Dolly's train split in its order, cut at 1024 tokens as the reference does."""
+    from tuneproof.data.encode import encode_rows
+    from tuneproof.data.prepare import prepare
+    from tuneproof.data.templates import parse_template
+    from tuneproof.recipe import Data, Model, Source
+    from tuneproof.records import Split
+    from tuneproof.train.model import load_tokenizer
+
+    source = (
+        Source(path=str(args.data)) if args.data else Source(hub="databricks/databricks-dolly-15k")
+    )
+    examples = prepare(Data(source=source), SEED).splits[Split.TRAIN][:n]
+    tokenizer = load_tokenizer(Model(id=args.model, tokenizer=args.tokenizer))
+    template = parse_template("instruction-context-response")
+    rows = encode_rows(
+        tokenizer, template, examples, max_length=1024, append_eos=False, loss_on="text"
+    )
+    return [tokenizer, rows]
+
+
+def load(args: argparse.Namespace, dropout: float) -> Any:
+    """The model with its adapter, in bfloat16: real weights, or a known geometry's at random."""
+    import torch
+    from transformers import AutoModelForCausalLM, set_seed
+
+    from tuneproof.plan.geometry import build_config
+    from tuneproof.plan.known_models import known_model
+    from tuneproof.recipe import Lora, Model
+    from tuneproof.train.model import ATTENTION, add_lora, load_model
+
+    set_seed(SEED)
+    if args.random_weights:
+        known = known_model(args.model)
+        assert known is not None, args.model
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+            base = AutoModelForCausalLM.from_config(
+                build_config(known), attn_implementation=ATTENTION, dtype=torch.bfloat16
+            )
+    else:
+        base = load_model(Model(id=args.model, dtype="bfloat16"))
+    return add_lora(base, Lora(dropout=dropout))
+
+
+def measure(args: argparse.Namespace, arm: Arm, round_number: int) -> dict[str, Any]:
+    """Train or validate ``--steps`` × 16 rows; real tokens, seconds and peak memory."""
+    import torch
+
+    from tuneproof.progress import hush_transformers
+
+    hush_transformers()
+    torch.set_num_threads(args.threads)
+    n = 16 * args.steps
+    tokenizer, rows = load_rows(args, n * args.rounds)
+    rows = rows[n * round_number : n * (round_number + 1)]
+    model = load(args, arm.dropout)
+    cuda = torch.cuda.is_available()
+    with tempfile.TemporaryDirectory() as folder:
+        go, warm = prepare_arm(arm.kind, model, tokenizer, rows, Path(folder), args)
+        if cuda:
+            warm()
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        began, cpu = time.perf_counter(), time.process_time()
+        go()
+        if cuda:
+            torch.cuda.synchronize()
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if cuda
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    return {
+        "tokens": sum(len(r.token_ids) for r in rows),
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "peak_memory_gib": peak / GIB,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def prepare_arm(
+    kind: str, model: Any, tokenizer: Any, rows: list[Any], out: Path, args: argparse.Namespace
+) -> tuple[Any, Any]:
+    """What is timed, and the same for warming up."""
+    if kind.startswith("trl"):
+        return peer(kind, model, tokenizer, rows, out)
+    from transformers import PrinterCallback, TrainerCallback
+
+    from tuneproof.progress import SilentReporter
+    from tuneproof.recipe import Monitor, Train
+    from tuneproof.train import trainer as ours
+    from tuneproof.train.memory import trim_heap
+    from tuneproof.train.packed import packed_model
+
+    class Trim(TrainerCallback):
+        """As in a run of ours, and as a plain Trainer does not."""
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            trim_heap()
+
+        def on_prediction_step(self, *_: Any, **__: Any) -> None:
+            trim_heap()
+
+    packed = kind.endswith("packed")
+    train = Train(epochs=1.0, append_eos=False, packing=packed, eval_steps=10**6)
+    packing, said = ours._packing(model, tokenizer, train, rows, SilentReporter())
+    assert (packing is not None) == packed, said
+    if packing is not None:
+        _OPEN.enter_context(packed_model(model, packing))
+    trainer = ours._make_trainer(
+        model,
+        tokenizer,
+        train,
+        Monitor(),
+        seed=SEED,
+        rows=rows,
+        validation=rows,
+        out=out,
+        packed=packed,
+    )
+    trainer.remove_callback(PrinterCallback)
+    if packed:
+        trainer.add_callback(Trim())
+    _no_checkpoints(trainer.args)
+    go = trainer.evaluate if kind.startswith("validate") else trainer.train
+    return go, go
+
+
+def peer(kind: str, model: Any, tokenizer: Any, rows: list[Any], out: Path) -> tuple[Any, Any]:
+    """TRL's trainer on the same token ids: its defaults, or packed and as fast as it goes."""
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import SFTConfig, SFTTrainer
+
+    fast: dict[str, Any] = {}
+    if kind != "trl":
+        # Full rows of 1024 tokens: 16 sequences are three or four of them.
+        fast = {"packing": True, "gradient_checkpointing": False, "gradient_accumulation_steps": 2}
+    if kind == "trl-liger":
+        fast["use_liger_kernel"] = True
+    import torch
+
+    settings = {
+        "output_dir": str(out),
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 8,
+        "num_train_epochs": 1,
+        "learning_rate": 2e-4,
+        "max_length": 1024,
+        "bf16": True,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(**(settings | fast)),
+        train_dataset=Dataset.from_dict({"input_ids": [list(r.token_ids) for r in rows]}),
+        processing_class=tokenizer,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer.train, trainer.train
+
+
+def _no_checkpoints(arguments: Any) -> None:
+    arguments.save_strategy = arguments.eval_strategy = "no"
+    arguments.load_best_model_at_end = False
+
+
+def product_rate(args: argparse.Namespace) -> dict[str, float]:
+    """FLOP a second of a bfloat16 product of the MLP's shapes, the best of seven."""
+    import torch
+
+    torch.set_num_threads(args.threads)
+    model = load(args, 0.0)
+    hidden, inner = model.config.hidden_size, model.config.intermediate_size
+    device = next(model.parameters()).device
+    x = torch.randn(2048, hidden, dtype=torch.bfloat16, device=device)
+    w = torch.randn(hidden, inner, dtype=torch.bfloat16, device=device)
+    best = 0.0
+    for _ in range(7):
+        began = time.perf_counter()
+        for _ in range(20):
+            x @ w
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 20 * 2 * 2048 * hidden * inner / (time.perf_counter() - began))
+    return {"flop_per_s": best, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+# --- all arms -----------------------------------------------------------------------------------
+
+
+def in_process(words: list[str], what: str, threads: int) -> dict[str, Any]:
+    """Run this script for one arm; what it printed last."""
+    done = subprocess.run(
+        [sys.executable, __file__, *words, "--child", what],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+    )
+    if done.returncode:
+        sys.exit(f"{what}:\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def summed(arm: Arm, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row of the table: all rounds together."""
+    tokens = sum(r["tokens"] for r in runs)
+    each = [r["tokens"] / r["seconds"] for r in runs]
+    return {
+        "name": arm.name,
+        "tokens_per_s": round(tokens / sum(r["seconds"] for r in runs), 1),
+        "tokens_per_cpu_s": round(tokens / sum(r["cpu_seconds"] for r in runs), 1),
+        "by_round": [round(v, 1) for v in each],
+        "peak_memory_gib": round(max(r["peak_memory_gib"] for r in runs), 2),
+        "tokens": tokens,
+        "seconds": round(sum(r["seconds"] for r in runs), 1),
+        "dropout": arm.dropout,
+    }
+
+
+def ratios(rows: list[dict[str, Any]], key: str) -> dict[str, float]:
+    """Ours over each other arm of the same kind."""
+    speed = {r["name"]: r[key] for r in rows}
+    peers = [n for n in speed if n.startswith("TRL")]
+    found = {}
+    for ours in ("tuneproof", "tuneproof, no dropout"):
+        for other in ("plain Trainer", *peers):
+            found[f"{ours} / {other}"] = round(speed[ours] / speed[other], 3)
+    mine, plain = "validation, tuneproof", "validation, plain Trainer"
+    found[f"{mine} / {plain}"] = round(speed[mine] / speed[plain], 3)
+    return found
+
+
+def machine(args: argparse.Namespace) -> dict[str, Any]:
+    """What it ran on and with."""
+    from importlib.metadata import version
+
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line for line in info.read_text("utf-8").splitlines() if "model name" in line]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    packages = ("torch", "transformers", "peft", "accelerate", "trl")
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": args.threads,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "load_average_before": [round(v, 2) for v in os.getloadavg()],
+        "packages": {n: version(n) for n in packages if importlib.util.find_spec(n)},
+    }
+
+
+def main() -> None:
+    """Run all arms in turn, print a table, write JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="a folder, a hub id or an asset")
+    parser.add_argument("--tokenizer", help="its tokenizer's folder, if another")
+    parser.add_argument("--random-weights", action="store_true", help="of a known geometry")
+    parser.add_argument("--data", type=Path, help="Dolly as JSONL; else from the hub")
+    parser.add_argument("--steps", type=int, default=2, help="optimizer steps an arm and round")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rows", type=int, help="rows an arm and round, in place of --steps")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path, dest="out")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.rows:
+        args.steps = max(1, args.rows // 16)
+    import torch
+
+    if args.model is None:
+        args.random_weights = torch.cuda.is_available()
+        args.model = (
+            "meta-llama/Llama-2-7b-hf" if args.random_weights else "asset:smollm2-135m-instruct"
+        )
+    if args.child == "ceiling":
+        print(json.dumps(product_rate(args)))
+        return
+    if args.child:
+        number, _, round_number = args.child.partition(",")
+        with _OPEN:
+            print(json.dumps(measure(args, ARMS[int(number)], int(round_number))))
+        return
+
+    described = machine(args)
+    words = [w for w in sys.argv[1:] if w != str(args.out) and w != "--json"]
+    chosen, left_out = [], []
+    for i, arm in enumerate(ARMS):
+        missing = arm.needs is not None and importlib.util.find_spec(arm.needs) is None
+        if missing or (arm.cuda and not torch.cuda.is_available()):
+            left_out.append(f"{arm.name}: {'not installed' if missing else 'needs a GPU'}")
+        else:
+            chosen.append((i, arm))
+    began = time.perf_counter()
+    runs: dict[str, list[dict[str, Any]]] = {arm.name: [] for _, arm in chosen}
+    rates = []
+    for round_number in range(args.rounds):
+        rates.append(in_process(words, "ceiling", args.threads))
+        for i, arm in chosen:
+            runs[arm.name].append(in_process(words, f"{i},{round_number}", args.threads))
+            print(f"round {round_number + 1}: {summed(arm, runs[arm.name])}", file=sys.stderr)
+    rows = [summed(arm, runs[arm.name]) for _, arm in chosen]
+    rate = statistics.median(r["flop_per_s"] for r in rates)
+    parameters = rates[0]["parameters"]
+    ceiling = rate / (4 * parameters)
+    for row in rows:
+        top = 2 * ceiling if row["name"].startswith("validation") else ceiling
+        row["share_of_ceiling"] = round(row["tokens_per_s"] / top, 3)
+    result = {
+        "machine": described,
+        "settings": {
+            "model": Path(args.model).name,
+            "rows an arm": 16 * args.steps * args.rounds,
+            "rounds": args.rounds,
+            "random weights": args.random_weights,
+        },
+        "rows": rows,
+        "left_out": left_out,
+        "ratios": ratios(rows, "tokens_per_s"),
+        "ratios_of_cpu_time": ratios(rows, "tokens_per_cpu_s"),
+        "ceiling": {
+            "bf16_tflop_per_s": round(rate / 1e12, 4),
+            "tokens_per_s": round(ceiling, 1),
+        },
+        "seconds": round(time.perf_counter() - began, 1),
+        "load_average_after": [round(v, 2) for v in os.getloadavg()],
+    }
+    print(f"{'':30}{'tokens/s':>10}{'of ceiling':>12}{'peak GiB':>10}")
+    for row in rows:
+        print(
+            f"{row['name']:30}{row['tokens_per_s']:>10}{row['share_of_ceiling']:>12.0%}"
+            f"{row['peak_memory_gib']:>10}"
+        )
+    for name, value in result["ratios"].items():
+        print(f"{name}: {value:.2f}")
+    for line in left_out:
+        print(f"left out: {line}")
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,416 @@
+"""Answers from a server that speaks OpenAI's completions: vLLM, SGLang, llama.cpp, transformers.
+
+The prompts are ours, as token ids or as text that was checked to become the same ids again. Each
+question is asked turn after turn, and many questions at once. An answer is journaled as it comes; a
+failure is counted, never journaled, and tried again by the next run. Whether the server has the
+weights that its names promise is for whoever started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tuneproof.data.sections import first_marker
+from tuneproof.errors import CredentialError, EndpointError
+from tuneproof.generate.answers import Answers, make_answer, turn_asks
+from tuneproof.generate.plan import draw_name, temperature_of
+from tuneproof.recipe import named_seed
+from tuneproof.records import Answer, Arm, Prompt, Stop
+from tuneproof.workspace import Journal, digest_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from openai import APIStatusError
+    from transformers import PreTrainedTokenizerBase
+
+    from tuneproof.generate.answers import Interview
+    from tuneproof.generate.plan import Ask, Respondent
+    from tuneproof.progress import Reporter, Task
+    from tuneproof.recipe import Generate, Server
+
+MAX_RETRIES: Final = 4
+"""By the library: timeouts, lost connections, 408, 409, 429 and 5xx, with growing pauses."""
+
+GARBAGE_TRIES: Final = 3
+"""How often a reply that is no completion is asked for again."""
+
+
+def server_key(server: Server) -> str:
+    """The key to send; a placeholder where the recipe says that none is needed.
+
+    Raises:
+        CredentialError: the environment variable that the recipe names is not set.
+    """
+    if server.api_key_env is None:
+        # Not None: the library would then send OPENAI_API_KEY to whatever server this is.
+        return "no-key-needed"
+    key = os.environ.get(server.api_key_env, "").strip()
+    if key and key.isascii() and key.isprintable() and " " not in key:
+        return key
+    raise CredentialError(
+        f"the environment variable {server.api_key_env} "
+        + ("holds no key: blanks or characters beyond ASCII" if key else "is not set"),
+        place="generate.server.api_key_env",
+        remedy=f"Set it: export {server.api_key_env}=…",
+    )
+
+
+def served_name(server: Server, who: Respondent) -> str:
+    """What the server calls the model of a respondent.
+
+    Raises:
+        EndpointError: the recipe does not say.
+    """
+    if who.arm is Arm.PLACEBO:
+        found = server.placebo
+    elif who.arm is Arm.TUNED:
+        found = server.adapters[who.adapter - 1] if who.adapter <= len(server.adapters) else None
+    else:
+        found = server.base
+    if found is None:
+        raise EndpointError(
+            f"no name of the served model for {who.name}",
+            place="generate.server." + ("placebo" if who.arm is Arm.PLACEBO else "adapters"),
+            remedy="Give the names under which the server has the adapters, in their order.",
+        )
+    return found
+
+
+# --- one request -----------------------------------------------------------------------------
+
+
+class _Choice(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    text: str
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+
+
+class _Usage(BaseModel):
+    completion_tokens: int | None = None
+
+
+class _Completion(BaseModel):
+    """The part of a completion that we read; whatever else a server sends is let be."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A request without an answer: the kind of failure, and what was seen."""
+
+    reason: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+class CompletionsClient:
+    """One server. What no other request could mend is raised, everything else a value.
+
+    Raises:
+        CredentialError: the key's environment variable is not set.
+    """
+
+    def __init__(self, server: Server, *, max_retries: int = MAX_RETRIES) -> None:
+        from openai import AsyncOpenAI
+
+        self._server = server
+        self._key = server_key(server)
+        self._heard = False
+        self._client = AsyncOpenAI(
+            api_key=self._key,
+            base_url=server.base_url,
+            timeout=server.timeout_s,
+            max_retries=max_retries,
+        )
+
+    async def complete(self, request: dict[str, Any]) -> _Completion | Failed:
+        """Send one request.
+
+        Raises:
+            CredentialError: the server refuses the key.
+            EndpointError: it cannot be reached at all, or does not know the address or the model.
+        """
+        failed = Failed("not sent")
+        for _ in range(GARBAGE_TRIES):
+            raw = await self._send(request)
+            if isinstance(raw, Failed):
+                return raw
+            self._heard = True
+            try:
+                return _Completion.model_validate(json.loads(raw))
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                where = ".".join(map(str, first["loc"]))
+                failed = Failed("not a completion", f"{where}: {first['msg']}")
+            except (ValueError, RecursionError):
+                failed = Failed("not a completion", f"no JSON: {raw[:80]!r}")
+        return failed
+
+    async def _send(self, request: dict[str, Any]) -> bytes | Failed:
+        from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+        try:
+            raw = await self._client.completions.with_raw_response.create(**request)
+        except APITimeoutError:
+            return Failed("timeout", f"no reply within {self._server.timeout_s:g} s")
+        except APIConnectionError as error:
+            why = self._clean(str(error.__cause__ or error))
+            if not self._heard:
+                raise EndpointError(
+                    f"cannot be reached: {why}",
+                    place="generate.server.base_url",
+                    value=self._server.base_url,
+                    remedy="Start the server, or correct its address (which often ends in /v1).",
+                ) from None
+            return Failed("no connection", why)
+        except APIStatusError as error:
+            self._heard = True
+            return self._refused(error, request["model"])
+        return bytes(raw.content)
+
+    def _refused(self, error: APIStatusError, model: str) -> Failed:
+        status = error.status_code
+        said = self._clean(error.message.removeprefix(f"Error code: {status} - "))
+        if status in (401, 403):
+            raise CredentialError(
+                f"the server refuses the key (HTTP {status}): {said}",
+                place=self._server.base_url,
+                remedy=f"Check the value of {self._server.api_key_env}."
+                if self._server.api_key_env
+                else "Name the variable that holds a key in generate.server.api_key_env.",
+            ) from None
+        if status == 404 or error.code == "model_not_found":
+            raise EndpointError(
+                f"does not know the model {model!r}, or offers no completions there "
+                f"(HTTP {status}): {said}",
+                place=self._server.base_url,
+                remedy="Serve the run's train/adapter folders under the names in generate.server, "
+                "and check base_url (which often ends in /v1).",
+            ) from None
+        return Failed(f"HTTP {status}", said)
+
+    def _clean(self, text: str) -> str:
+        """At most 300 characters of a server's message, without the key should it be in there."""
+        shown = " ".join(text.replace(self._key, "***").split())
+        return shown if len(shown) <= 300 else shown[:299] + "…"
+
+    async def close(self) -> None:
+        """Give connections back."""
+        await self._client.close()
+
+
+# --- from a prompt to an answer --------------------------------------------------------------
+
+
+def as_text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str | None:
+    """The text that becomes these ids again when a server tokenizes it; None where none does."""
+    ids = list(token_ids)
+    begin = list(tokenizer("")["input_ids"])
+    own = ids[len(begin) :] if begin and ids[: len(begin)] == begin else ids
+    text = str(tokenizer.decode(own, skip_special_tokens=False))
+    return text if list(tokenizer(text)["input_ids"]) == ids else None
+
+
+def request_of(
+    interview: Interview,
+    ask: Ask,
+    generate: Generate,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+) -> dict[str, Any] | Failed:
+    """The body of a completion request; Failed where the prompt cannot be sent as text."""
+    server = generate.server
+    assert server is not None  # the recipe does not validate without it
+    stops = interview.asking.stops
+    prompt: object = list(ask.token_ids)
+    strings, body = list(stops.strings), {}
+    if server.prompts == "text":
+        prompt = as_text(tokenizer, ask.token_ids)
+        if prompt is None:
+            return Failed("not asked", "as text its prompt would become other token ids")
+        strings += [str(tokenizer.decode([t])) for t in stops.token_ids]
+    elif stops.token_ids:
+        body["extra_body"] = {"stop_token_ids": list(stops.token_ids)}
+    name = draw_name(ask.prompt, interview.who, interview.sample)
+    return {
+        "model": served_name(server, interview.who),
+        "prompt": prompt,
+        "max_tokens": generate.max_new_tokens,
+        "temperature": temperature_of(ask.prompt, generate, by_category=interview.by_category),
+        "top_p": generate.top_p,
+        # 31 bits: what every server takes.
+        "seed": named_seed(seed, "answer", *name) >> 32,
+        **({"stop": strings} if strings else {}),
+        **body,
+    }
+
+
+def read_completion(
+    completion: _Completion, stops: Sequence[str], tokenizer: PreTrainedTokenizerBase
+) -> tuple[str, Stop, int] | Failed:
+    """Text, why it stopped, and its tokens, counted as in process: without what ended it.
+
+    A server that does not say which of the ends it met is taken to have met the model's own.
+    """
+    choice = completion.choices[0]
+    if choice.finish_reason not in ("stop", "length"):
+        return Failed("no whole answer", f"finish_reason {choice.finish_reason!r}")
+    stop = Stop.LENGTH if choice.finish_reason == "length" else Stop.EOS
+    reason = choice.stop_reason
+    if stop is Stop.EOS and reason is not None and reason != tokenizer.eos_token_id:
+        stop = Stop.STOP_STRING
+    text = choice.text
+    cut = first_marker(text, stops)
+    if cut is not None:
+        text, stop = text[:cut], Stop.STOP_STRING
+    n_tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    told = completion.usage.completion_tokens if completion.usage is not None else None
+    if stop is Stop.LENGTH and told is not None:
+        n_tokens = told
+    return text.strip(), stop, n_tokens
+
+
+# --- all of them -----------------------------------------------------------------------------
+
+
+def ask_server(
+    interviews: Sequence[Interview],
+    generate: Generate,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    journal_file: Path,
+    reporter: Reporter,
+) -> Answers:
+    """Hold all interviews with a server; nothing that was answered is asked again.
+
+    Raises:
+        CredentialError: the key is missing or refused.
+        EndpointError: the server cannot be reached, or does not know a model.
+    """
+    with Journal(journal_file, Answer) as journal:
+        desk = _Desk(generate, tokenizer, seed=seed, journal=journal)
+        return asyncio.run(desk.hold(interviews, reporter))
+
+
+class _Desk:
+    def __init__(
+        self,
+        generate: Generate,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        seed: int,
+        journal: Journal[Answer],
+    ) -> None:
+        assert generate.server is not None
+        self._generate, self._tokenizer = generate, tokenizer
+        self._seed, self._journal = seed, journal
+        self._server = generate.server
+        self._resumed = self._failed = 0
+
+    async def hold(self, interviews: Sequence[Interview], reporter: Reporter) -> Answers:
+        client = CompletionsClient(self._server)
+        gate = asyncio.Semaphore(self._server.concurrency)
+        rows: list[Answer] = []
+        try:
+            with reporter.task(
+                "answers", sum(len(i.prompts) for i in interviews), unit="answers"
+            ) as task:
+                async with asyncio.TaskGroup() as group:
+                    asked = [
+                        (interview, self._start(group, interview, client, gate, task))
+                        for interview in interviews
+                    ]
+            for interview, running in asked:
+                said = {place: a for t in running for place, a in t.result().items()}
+                rows += [said[p.question_id, p.turn] for p in interview.prompts]
+        except* (CredentialError, EndpointError) as errors:
+            # All requests meet the same end: the first says it for all.
+            raise _first(errors) from None
+        finally:
+            await client.close()
+        return Answers(rows=rows, resumed=self._resumed, failed=self._failed)
+
+    def _start(
+        self,
+        group: asyncio.TaskGroup,
+        interview: Interview,
+        client: CompletionsClient,
+        gate: asyncio.Semaphore,
+        task: Task,
+    ) -> list[asyncio.Task[dict[tuple[str, int], Answer]]]:
+        questions: dict[tuple[str, str], list[Prompt]] = {}
+        for prompt in interview.prompts:
+            questions.setdefault((prompt.benchmark, prompt.question_id), []).append(prompt)
+        return [
+            group.create_task(self._question(interview, turns, client, gate, task))
+            for turns in questions.values()
+        ]
+
+    async def _question(
+        self,
+        interview: Interview,
+        turns: Sequence[Prompt],
+        client: CompletionsClient,
+        gate: asyncio.Semaphore,
+        task: Task,
+    ) -> dict[tuple[str, int], Answer]:
+        """All turns of one question, one after another."""
+        said: dict[tuple[str, int], Answer] = {}
+        for prompt in sorted(turns, key=lambda p: p.turn):
+            asks, failed = turn_asks(interview, [prompt], said)
+            if failed:
+                answer = failed[0]
+                self._failed += 1
+            else:
+                async with gate:
+                    answer = await self._answer(interview, asks[0], client)
+            said[prompt.question_id, prompt.turn] = answer
+            task.advance(1, note=f"{interview.who.name}, {self._failed} failed")
+        return said
+
+    async def _answer(self, interview: Interview, ask: Ask, client: CompletionsClient) -> Answer:
+        request = request_of(interview, ask, self._generate, self._tokenizer, seed=self._seed)
+        name = draw_name(ask.prompt, interview.who, interview.sample)
+        key = digest_value(
+            [self._server.base_url, interview.weights, ask.token_ids, name, str(request)]
+        )
+        known = self._journal.get(key)
+        if known is not None:
+            self._resumed += 1
+            return known
+        read: tuple[str, Stop, int] | Failed
+        if isinstance(request, Failed):
+            read = request
+        else:
+            got = await client.complete(request)
+            stops = interview.asking.stops.strings
+            read = got if isinstance(got, Failed) else read_completion(got, stops, self._tokenizer)
+        if isinstance(read, Failed):
+            self._failed += 1
+            return make_answer(interview, ask, key, stop=Stop.ERROR, error=str(read))
+        text, stop, n_tokens = read
+        answer = make_answer(interview, ask, key, stop=stop, text=text, n_tokens=n_tokens)
+        self._journal.append([answer])
+        return answer
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
