@@ -12,22 +12,34 @@ import subprocess
 import sys
 import termios
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-OWN = re.compile(r"\x1b\[(?:[0-9;]*m|[0-9]*[ABCDEFGJK]|\?25[lh])")
-"""What our own drawing may send: colours, cursor movement, erasing, hiding the cursor."""
+OWN = re.compile(r"\x1b\[(?:[0-9;]*m|[0-9]*[ABCDEFGJK]|\?25[lh]|\?2004[lh])")
+"""What our own drawing may send: colours, cursor movement, erasing, hiding the cursor; and the line
+editor, its paste mode."""
 
 
 class Terminal:
     """``tuneproof`` at work in a pseudo-terminal; ``seen`` is all that it wrote, as it came."""
 
-    def __init__(self, *arguments: object, columns: int = 80, rows: int = 40, **environment: str):
+    def __init__(
+        self,
+        *arguments: object,
+        columns: int = 80,
+        rows: int = 40,
+        program: Sequence[str] = ("-m", "tuneproof"),
+        **environment: str,
+    ) -> None:
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         ours = {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
         inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "CI")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tuneproof", *map(str, arguments)],
+            [sys.executable, *program, *map(str, arguments)],
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             env=inherited | ours | environment,
         )  # fmt: skip

@@ -77,7 +77,9 @@ def chart(curve: Curve, *, width: int, height: int = 6) -> list[list[Piece]]:
                 pieces.append((BLOCKS[min(8, max(0, levels[column] - 8 * row))], "train"))
         lines.append(_joined(pieces))
     lines.append([(" " * _LABEL + " └" + "─" * inner, "axis")])
-    last = f"step {end:,}" if inner > 14 else f"{end:,}"
+    last = f"step {end:,}"
+    if len(last) >= inner:
+        last = f"{end:,}"
     lines.append([(" " * (_LABEL + 2) + "0" + last.rjust(inner - 1), "axis")])
     return lines
 

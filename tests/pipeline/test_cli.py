@@ -31,6 +31,7 @@ VERBS = [
     "report",
     "status",
     "watch",
+    "chat",
     "compare",
     "export",
     "plan",

@@ -22,7 +22,7 @@ LEVELS = [
     {"generate", "judge", "stats", "audit"},
     {"score"},
     {"report", "plan", "preview"},
-    {"compare", "export", "watch"},
+    {"chat", "compare", "export", "watch"},
     {"pipeline"},
     {"stages"},
     {"cli"},
@@ -74,6 +74,11 @@ def test_no_drawers_without_a_name() -> None:
         ("import tuneproof.judge.stage, tuneproof.judge.clients", {"openai", "sacrebleu", "torch"}),
         ("import tuneproof.report.stage", {"matplotlib", "jinja2", "torch"}),
         ("import tuneproof.audit.audit, tuneproof.audit.wording", {"numpy", "pydantic", "torch"}),
+        (
+            "import tuneproof.watch, tuneproof.compare.text, tuneproof.compare.page, "
+            "tuneproof.chat.show, tuneproof.export.run",
+            {"rich", "torch", "transformers", "matplotlib", "jinja2", "numpy"},
+        ),
         (
             "import tuneproof.preview.rows, tuneproof.preview.show",
             {"rich", "torch", "transformers"},

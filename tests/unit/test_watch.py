@@ -198,24 +198,21 @@ def test_piped(done: RunDir) -> None:
     assert said.endswith("training is done\n")
 
 
-@pytest.mark.parametrize("columns", [80, 160])
-def test_live_and_watched_from_elsewhere(
-    tmp_path: Path, tiny_recipe: Callable[..., Path], columns: int
-) -> None:
+def test_live_and_watched_from_elsewhere(tmp_path: Path, tiny_recipe: Callable[..., Path]) -> None:
     """A real training in one terminal, its curve in another, and its lines in a pipe."""
     recipe, run = tiny_recipe(n_rows=120), tmp_path / "run"
-    training = Terminal("train", recipe, "--run-dir", run, columns=columns)
+    training = Terminal("train", recipe, "--run-dir", run, columns=80)
     end = time.monotonic() + 120
     while not (run / "recipe.yaml").exists() and time.monotonic() < end:
         training._read(0.1)
-    watching = Terminal("watch", run, columns=columns)
+    watching = Terminal("watch", run, columns=160)
     piped = subprocess.Popen(
         [sys.executable, "-m", "tuneproof", "watch", run], stdout=subprocess.PIPE, text=True
     )
     assert training.finish() == 0
     assert watching.finish() == 0
     said, _ = piped.communicate(timeout=60)
-    for seen in (training.seen, watching.seen):
+    for seen, columns in ((training.seen, 80), (watching.seen, 160)):
         assert foreign(seen) == ""
         assert widest(seen) <= columns
         assert "18/18" in plain(seen) or "18 steps" in plain(seen)

@@ -33,6 +33,44 @@ def watch(
 
 
 @app.command()
+def chat(
+    run_dir: RunArg,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="Ask this once, and leave.", metavar="TEXT")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Base and tuned side by side: one prompt, or a conversation; /save keeps it in the run.
+
+    Both are asked with the run's template and settings; of several adapters, the first.
+
+    Example: tuneproof chat runs/demo --prompt "Where is Oskerry?"
+    """
+    from tuneproof.chat.pair import load_pair
+    from tuneproof.chat.session import Session
+    from tuneproof.chat.show import Screen, converse
+    from tuneproof.errors import UsageError
+    from tuneproof.progress import make_reporter
+    from tuneproof.recipe_file import load_recipe
+    from tuneproof.workspace import RunDir
+
+    if as_json and prompt is None:
+        raise UsageError("is for --prompt: a conversation is not JSON", place="--json")
+    run = RunDir(run_dir)
+    run.must_be_run()
+    reporter = make_reporter(quiet=as_json)
+    pair = load_pair(load_recipe(run.recipe_file), run, reporter)
+    screen = Screen(silent=as_json)
+    session = Session(pair, screen, run.path / "chat")
+    if prompt is None:
+        converse(session, screen)
+        return
+    turn = session.ask(prompt)
+    if as_json:
+        typer.echo(turn.model_dump_json(indent=2))
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Two runs' folders or more.", metavar="RUN RUN...")

@@ -298,10 +298,10 @@
       const room = make("li");
       room.style.height = `${fitting.length * height}px`;
       list.replaceChildren(room);
-      if (top < list.scrollTop) list.scrollTop = top;
-      else if (bottom > list.scrollTop + list.clientHeight) {
-        list.scrollTop = bottom - list.clientHeight;
-      }
+      const high = list.clientHeight;
+      const margin = 0.3 * high; // what comes next is seen too, and a list cut by the window's edge
+      if (top < list.scrollTop + margin) list.scrollTop = top - margin;
+      else if (bottom > list.scrollTop + high - margin) list.scrollTop = bottom - high + margin;
     }
     drawList();
   }
