@@ -19,8 +19,9 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/tuneproof demo
 
+# Two processes, each module of tests in one of them: models are tiny, and one thread serves them.
 test: $(VENV)/.installed-test check
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
