@@ -1,7 +1,8 @@
 """The recipe: one experiment as frozen sections, and its named randomness.
 
 Every default of the product's own stands here and nowhere else. Reading a recipe from YAML is left
-to ``recipe_file``; which section matters to which stage, to ``stages``.
+to ``recipe_file``; which section matters to which stage, to ``stages``. The module is long, being
+the one list of all that a recipe can say.
 """
 
 from __future__ import annotations
@@ -516,17 +517,36 @@ class Recipe(Section):
             raise ValueError(f"verdict.benchmark {wanted} is not under evaluate: {names}")
         if metric != "win_rate" and (wanted not in (None, "heldout") or "heldout" not in names):
             raise ValueError(f"verdict.metric {metric} needs the benchmark heldout under evaluate")
-        paired = [e for e in self.evaluate if not isinstance(e, MtBench) or e.mode != "single"]
         opponents = {o for e in self.evaluate if wanted in (None, e.benchmark) for o in e.against}
         if self.verdict.against is not None and self.verdict.against not in opponents:
             raise ValueError(f"verdict.against {self.verdict.against} is no opponent there")
         if metric == "win_rate" and self.judge is None:
             raise ValueError("verdict.metric win_rate needs a judge section")
-        if metric == "win_rate" and not [e for e in paired if wanted in (None, e.benchmark)]:
+        if self.decisive is None:
             raise ValueError("verdict.metric win_rate needs pairs: mt_bench is in mode single")
         if metric == "exact_match" and self.data.columns.checkable is None:
             raise ValueError("verdict.metric exact_match needs data.columns.checkable")
         return self
+
+    @property
+    def pairwise(self) -> tuple[Evaluation, ...]:
+        """The benchmarks on which answers are judged in pairs, and not one by one."""
+        return tuple(e for e in self.evaluate if not isinstance(e, MtBench) or e.mode != "single")
+
+    @property
+    def decisive(self) -> Evaluation | None:
+        """The benchmark that the verdict is about; a valid recipe always has one.
+
+        A win rate is that of the one that the rule names, or of the first judged in pairs against
+        the rule's opponent. All other metrics are of the held-out one.
+        """
+        rule = self.verdict
+        if rule.metric != "win_rate":
+            return next((e for e in self.evaluate if isinstance(e, Heldout)), None)
+        for e in self.pairwise:
+            if rule.benchmark in (None, e.benchmark) and rule.against in (None, *e.against):
+                return e
+        return None
 
     @model_validator(mode="after")
     def _two_samples_can_differ(self) -> Self:

@@ -42,23 +42,22 @@ def _prepare_check(run: Run) -> None:
 
 def _check_questions(run: Run) -> None:
     """Refuse a verdict on fewer than two questions: nothing has an interval then."""
-    rule, evaluate = run.recipe.verdict, run.recipe.evaluate
-    heldout = next((e for e in evaluate if isinstance(e, Heldout)), None)
-    wanted = rule.benchmark or (evaluate[0].benchmark if rule.metric == "win_rate" else "heldout")
-    chosen = next(e for e in evaluate if e.benchmark == wanted)
+    rule, chosen = run.recipe.verdict, run.recipe.decisive
+    assert chosen is not None, "a recipe without one does not validate"
     n, kind = chosen.questions, "question"
-    if chosen is heldout:
+    if isinstance(chosen, Heldout):
         test = run.prepared.splits[Split.TEST][: chosen.questions]
         n = len(test)
         if rule.metric == "exact_match":
             n, kind = sum(e.checkable for e in test), "question with one right answer"
     if n is None or n >= 2:
         return
-    remedy = f"Ask more questions of {wanted}, or choose another metric."
+    remedy = f"Ask more questions of {chosen.benchmark}, or choose another metric."
     if rule.metric == "exact_match" and n == 0:
         remedy = "Name the column that says so in data.columns.checkable, or choose another metric."
+    few = "no" if n == 0 else "one"
     raise RecipeError(
-        f"{wanted} has {'no' if n == 0 else 'one'} {kind} for it, and an interval takes two",
+        f"{chosen.benchmark} has {few} {kind} for it, and an interval takes two",
         place="verdict.metric",
         value=rule.metric,
         remedy=remedy,

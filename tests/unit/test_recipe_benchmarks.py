@@ -119,3 +119,34 @@ def test_the_plan_counts_what_each_mode_asks() -> None:
     stored = asked(AlpacaEval(benchmark="alpaca_eval", against=("base", "baseline")), 1)
     assert answers(stored, seeds=1) == 4 * 2
     assert judge_calls(stored, judge, seeds=1) == 4 * 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "decisive"),
+    [
+        ((), "heldout"),
+        (("verdict.metric=similarity",), "heldout"),
+        (("verdict.metric=win_rate",), "heldout"),
+        (("verdict.metric=win_rate", "verdict.benchmark=mt_bench"), "mt_bench"),
+        # The first that is judged in pairs against the rule's opponent.
+        (
+            (
+                "verdict.metric=win_rate",
+                "verdict.against=fair-base",
+                "evaluate.2.against=[base, fair-base]",
+            ),
+            "mt_bench",
+        ),
+        (
+            (
+                "verdict.metric=win_rate",
+                "evaluate=[{benchmark: mt_bench, mode: single}, {benchmark: alpaca_eval}]",
+            ),
+            "alpaca_eval",
+        ),
+    ],
+)
+def test_the_benchmark_that_decides(overrides: tuple[str, ...], decisive: str) -> None:
+    found = read(*overrides).decisive
+    assert found is not None
+    assert found.benchmark == decisive

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuneproof.recipe import MtBench, rng
+from tuneproof.recipe import rng
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +23,7 @@ def asked_twice(recipe: Recipe) -> str | None:
         return None
     if recipe.verdict.benchmark is not None:
         return recipe.verdict.benchmark
-    paired = [e for e in recipe.evaluate if not isinstance(e, MtBench) or e.mode != "single"]
-    return (paired or recipe.evaluate)[0].benchmark
+    return (recipe.pairwise or recipe.evaluate)[0].benchmark
 
 
 def second_prompts(recipe: Recipe, prompts: Sequence[Prompt]) -> list[Prompt]:

@@ -168,11 +168,7 @@ def make_round(
 def beaten_here(recipe: Recipe, evaluation: Evaluation) -> bool:
     """Whether tuned meets the placebo on this benchmark: where a win rate of it is the verdict."""
     rule = recipe.verdict
-    if not rule.beat_placebo or rule.metric != "win_rate":
-        return False
-    paired = [e for e in recipe.evaluate if not isinstance(e, MtBench) or e.mode != "single"]
-    wanted = rule.benchmark or paired[0].benchmark
-    return evaluation.benchmark == wanted
+    return rule.beat_placebo and rule.metric == "win_rate" and evaluation == recipe.decisive
 
 
 def _is_excluded(prompt: Prompt, evaluation: Evaluation) -> bool:

@@ -165,19 +165,7 @@ def protocol_name(evaluation: Evaluation) -> str:
 
 def decisive(recipe: Recipe, asked: Sequence[Asked]) -> Asked | None:
     """The benchmark that the verdict rests on; None where none has its metric."""
-    rule = recipe.verdict
-    if rule.metric != "win_rate":
-        return next((a for a in asked if a.name == "heldout"), None)
-    return next(
-        (
-            a
-            for a in asked
-            if is_pairwise(a)
-            and rule.benchmark in (None, a.name)
-            and (rule.against is None or rule.against in a.opponents)
-        ),
-        None,
-    )
+    return next((a for a in asked if a.evaluation == recipe.decisive), None)
 
 
 # --- counts ----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Reads estimates and writes a sentence; computes no statistics of its own. The outcome follows the
 interval only if no guard objects: too many unscored questions, a judge that failed its control
 pairs or follows the order in which answers are shown, a placebo that was not beaten, a measure that
-was not taken, fewer than two questions.
+was not taken, fewer than two questions. Half of the module is words, kept beside what they say.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Nothing of the loop is written here. What is ours: which arguments, collator and order of rows the
 recipe means, which checkpoint can be gone on with, and what is kept when a training goes wrong.
 Packing the sequences of a step is left to ``packed``, watching a training while it runs to
-``watch``.
+``watch``. The module is long because both ways to train, packed and padded, share what is in it.
 """
 
 from __future__ import annotations
