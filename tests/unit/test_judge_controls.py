@@ -41,7 +41,7 @@ def known(i: int, *, words: int = 40, right: str | None = None) -> KnownAnswer:
 
 
 def test_thirty_of_each_kind_on_different_questions() -> None:
-    found = build_controls([known(i) for i in range(120)], seed=7)
+    found = build_controls([known(i) for i in range(120)], seed=7, per_kind=30)
     kinds = [c.kind for c in found.controls]
     assert kinds == [OTHER] * 30 + [TRUNCATED] * 30 + [EMPTY] * 30
     assert found.cannot == ()
@@ -51,15 +51,15 @@ def test_thirty_of_each_kind_on_different_questions() -> None:
 
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
     answers = [known(i) for i in range(120)]
-    found = build_controls(answers, seed=7)
-    assert build_controls(answers[::-1], seed=7) == found
-    assert build_controls(answers, seed=8) != found
+    found = build_controls(answers, seed=7, per_kind=30)
+    assert build_controls(answers[::-1], seed=7, per_kind=30) == found
+    assert build_controls(answers, seed=8, per_kind=30) != found
 
 
 def test_what_the_wrong_answers_are() -> None:
     answers = [known(i) for i in range(90)]
     by_id = {k.question_id: k for k in answers}
-    for c in build_controls(answers, seed=1).controls:
+    for c in build_controls(answers, seed=1, per_kind=30).controls:
         if c.kind is OTHER:
             assert c.wrong_from is not None
             assert c.wrong_from != c.known.question_id
@@ -110,13 +110,13 @@ def test_few_answers_serve_several_kinds_once_each() -> None:
 
 
 def test_nothing_to_build_from() -> None:
-    nothing = build_controls([], seed=1)
+    nothing = build_controls([], seed=1, per_kind=30)
     assert nothing.controls == ()
     assert [c.n_missing for c in nothing.cannot] == [30, 30, 30]
     assert nothing.cannot[0].reason == (
         "no question has a reference or stored answer that is known to be right"
     )
-    blank = build_controls([known(0, right=" \n")], seed=1)
+    blank = build_controls([known(0, right=" \n")], seed=1, per_kind=30)
     assert blank.controls == ()
     assert blank.cannot[2].reason == "all 1 known answers are empty"
 
@@ -217,7 +217,7 @@ def test_only_both_orders_count() -> None:
 def test_the_gate() -> None:
     good = [result("right", "right", kind) for kind in ControlKind for _ in range(30)]
     ties = [result("tie", "tie", TRUNCATED)] * 10
-    passes = judge_accuracy([*good[:80], *ties]).gate()
+    passes = judge_accuracy([*good[:80], *ties]).gate(0.8)
     assert passes.passes
     assert passes.sentence == (
         "The judge may decide: it named the better answer in both orders on 80 of 90 control pairs "
@@ -225,7 +225,7 @@ def test_the_gate() -> None:
         "called ties)."
     )
     wrong = [result("wrong", "right", OTHER)] * 10 + [result(None, "right", EMPTY)]
-    refused = judge_accuracy([*good[11:], *wrong]).gate()
+    refused = judge_accuracy([*good[11:], *wrong]).gate(0.8)
     assert not refused.passes
     assert refused.sentence == (
         "The judge is refused: it named the better answer in both orders on 79 of 90 control pairs "
@@ -237,24 +237,26 @@ def test_the_gate() -> None:
 
 def test_few_controls_pass_no_judge() -> None:
     perfect = [result("right", "right")] * 15
-    refused = judge_accuracy(perfect).gate()
+    refused = judge_accuracy(perfect).gate(0.8)
     assert not refused.passes
     assert refused.sentence.endswith("With so few controls no judge could pass.")
     assert "0.796" in refused.sentence
-    assert judge_accuracy([*perfect, perfect[0]]).gate().passes
+    assert judge_accuracy([*perfect, perfect[0]]).gate(0.8).passes
 
 
 def test_no_controls_is_no_pass() -> None:
     found = judge_accuracy([])
     assert (found.overall.accuracy.value, found.overall.accuracy.note) == (None, "no controls")
-    assert found.gate().sentence == (
+    assert found.gate(0.8).sentence == (
         "The judge is refused: there was no control pair to test it on."
     )
 
 
 def test_a_judge_that_goes_by_the_place_or_the_length_is_refused() -> None:
     """The whole way: pairs, both orders, a judge of one rule, the gate."""
-    controls = build_controls([known(i, words=30 + i) for i in range(120)], seed=3).controls
+    controls = build_controls(
+        [known(i, words=30 + i) for i in range(120)], seed=3, per_kind=30
+    ).controls
 
     def accuracy(rule: str) -> float:
         results = []
@@ -268,7 +270,7 @@ def test_a_judge_that_goes_by_the_place_or_the_length_is_refused() -> None:
                 p[match.first] = float(first)
             results.append(control_result(control, p))
         found = judge_accuracy(results)
-        assert found.gate().passes == (rule == "truth")
+        assert found.gate(0.8).passes == (rule == "truth")
         return found.overall.accuracy.value or 0.0
 
     assert accuracy("truth") == 1.0

@@ -13,7 +13,6 @@ from tuneproof.stats.power import (
     effective_questions,
     minimum_detectable_effect,
     questions_for,
-    questions_needed,
 )
 
 Z = 1.959964 + 0.841621
@@ -43,26 +42,13 @@ def test_means_with_a_known_spread() -> None:
     assert minimum_detectable_effect(100, power=0.5) == pytest.approx(1.959964 * 0.05, abs=1e-6)
 
 
-def test_questions_needed() -> None:
-    # (2.801585 · 0.5/0.1)² = 196.2.
-    assert questions_needed(0.1) == pytest.approx((Z * 5) ** 2, rel=1e-5)
-    assert questions_needed(-0.1) == questions_needed(0.1)
-    # Beyond a smallest effect of 0.05, half the distance: four times as many.
-    assert questions_needed(0.1, beyond=0.05) == pytest.approx(4 * questions_needed(0.1))
-    assert questions_needed(0.05, beyond=0.05) == math.inf
-    assert questions_needed(0.0) == math.inf
-    # Two turns a question at 0.48: 1.48/2 of the questions.
-    twice = questions_needed(0.1, n_each=2, correlation=0.48)
-    assert twice == pytest.approx(0.74 * questions_needed(0.1))
-    # It is the inverse of the other.
-    assert questions_needed(minimum_detectable_effect(77)) == pytest.approx(77)
-
-
 def test_from_an_estimate() -> None:
     # 1, 2, 6: SE = √21/3 = 1.527525, sd = √7.
     found = mean([1.0, 2.0, 6.0], names(3), level=0.95)
     assert found.detectable == pytest.approx(Z * math.sqrt(21) / 3, abs=1e-5)
     assert questions_for(found, 1.0) == pytest.approx(Z**2 * 7, rel=1e-5)
+    assert questions_for(found, -1.0) == questions_for(found, 1.0)
+    assert questions_for(found, 1.0, beyond=1.0) == math.inf
     assert questions_for(found, 2.0, beyond=1.0) == pytest.approx(Z**2 * 7, rel=1e-5)
 
 
@@ -86,7 +72,7 @@ def test_no_interval_no_power() -> None:
 def test_the_power_is_as_promised() -> None:
     """196 wins or losses at a true 60 %: the interval leaves one half out four times in five."""
     draw = random.Random(1)
-    n, found = round(questions_needed(0.1)), 0
+    n, found = 196, 0  # (2.801585 · 0.5/0.1)²
     for _ in range(1000):
         values = [float(draw.random() < 0.6) for _ in range(n)]
         low = mean(values, names(n), level=0.95).low

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from tuneproof.judge.controls import Control
 
-MIN_ACCURACY: Final = 0.8
-"""What the lower bound of the accuracy must reach."""
-
 Said = Literal["right", "wrong", "tie"]
 
 
@@ -91,7 +88,7 @@ class JudgeAccuracy:
     overall: ControlAccuracy
     by_kind: dict[ControlKind, ControlAccuracy]
 
-    def gate(self, minimum: float = MIN_ACCURACY) -> Gate:
+    def gate(self, minimum: float) -> Gate:
         """Refuse the judge where the overall lower bound is under ``minimum``.
 
         The kinds have too few controls to pass one by one; the sentence names the worst of them.

@@ -127,13 +127,6 @@ def fetch_files(evaluation: Evaluation, *, assets: str | None = None) -> None:
             return  # ``choose`` says what is missing
 
 
-def protocol_of(
-    evaluation: Evaluation, judge: Judge, *, assets: str | None = None
-) -> JudgeProtocol:
-    """How pairs of a benchmark are judged; see ``choose``."""
-    return choose(evaluation, judge, assets=assets).pairwise
-
-
 def _there(found: dict[str, Path | None], file: BenchmarkFile) -> Path:
     path = found[file.name]
     assert path is not None

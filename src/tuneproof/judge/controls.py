@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from tuneproof.records import Prompt
 
-PER_KIND: Final = 30
-"""Controls of each kind. Of 90 in all, 80 must be right for a 95 % lower bound of 0.8."""
-
 KEPT: Final = 1 / 3
 """Of a truncated answer. A half often still holds all that was asked, since answers begin with the
 point, and a judge that prefers it as the brief one is not wrong; a few words ask no more of a judge
@@ -134,9 +131,7 @@ def known_answers(prompts: Sequence[Prompt], stored: Mapping[str, str]) -> list[
     return found
 
 
-def build_controls(
-    known: Sequence[KnownAnswer], *, seed: int, per_kind: int = PER_KIND
-) -> Controls:
+def build_controls(known: Sequence[KnownAnswer], *, seed: int, per_kind: int) -> Controls:
     """Draw the controls: ``per_kind`` of each kind, as far as the answers allow.
 
     Kinds take different questions as long as there are enough, so that their results are

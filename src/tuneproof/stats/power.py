@@ -61,43 +61,13 @@ def minimum_detectable_effect(
     return _z(level, power) * sd / math.sqrt(n)
 
 
-def questions_needed(
-    effect: float,
-    *,
-    level: float = 0.95,
-    power: float = POWER,
-    sd: float = BINARY_SD,
-    beyond: float = 0.0,
-    n_each: float = 1,
-    correlation: float = 1.0,
-) -> float:
-    """How many questions show an effect; infinite where it does not exceed ``beyond``.
-
-    (z·sd/(effect − beyond))² outcomes, times design effect over m questions.
-
-    Args:
-        effect: the true effect, above 0.
-        level: as above.
-        power: as above.
-        sd: as above, of one outcome.
-        beyond: the smallest effect that counts: the whole interval must lie above it.
-        n_each: outcomes a question, m.
-        correlation: between the outcomes of one question; 1 makes more of them worth nothing.
-    """
-    distance = abs(effect) - beyond
-    if distance <= 0:
-        return math.inf
-    outcomes = (_z(level, power) * sd / distance) ** 2
-    return outcomes * design_effect(n_each, correlation) / n_each
-
-
 def detectable_with(error: float, *, level: float, power: float = POWER) -> float:
     """The least effect that an estimate of this standard error shows, in its unit."""
     return _z(level, power) * error
 
 
 def questions_for(estimate: Estimate, effect: float, *, beyond: float = 0.0) -> float | None:
-    """How many questions of this spread show an effect; see ``questions_needed``.
+    """How many questions of this spread show an effect; infinite where it is not beyond ``beyond``.
 
     n · (detectable/(effect − beyond))², since what can be detected falls with √n. None where the
     estimate tells of no spread.
