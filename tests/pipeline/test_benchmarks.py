@@ -1,6 +1,7 @@
 """Benchmarks, opponents, turns and several adapters, from questions to the report.
 
 The tiny model is asked real questions of AlpacaEval and MT-Bench, so its context is made longer.
+The module is long: each of its runs takes seconds, and is looked at from all sides.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Configurations that must train alike do, and packed sequences do not know of each other."""
+"""Configurations that must train alike do, and packed sequences do not know of each other.
+
+The module is long, being the one list of what must be equal.
+"""
 
 from __future__ import annotations
 
