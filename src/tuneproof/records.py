@@ -883,9 +883,10 @@ class TrainingSummary(Record):
 
     ``tokens`` counts the real tokens seen over all epochs, no padding; the row counts, and
     ``supervised_tokens_per_epoch``, are of one epoch. ``rows`` were trained on; ``rows_dropped``
-    had no token left to learn from. ``by_epoch`` has the epochs that were
-    finished. ``packing`` names the attention and the loss of packed sequences, or why there were
-    none.
+    had no token left to learn from. ``by_epoch`` has the epochs that were finished.
+    ``processes_before`` is how many had come to the step it was resumed from, if not as many as
+    finished it. ``packing`` names the attention and the loss of packed sequences, or why there
+    were none.
     """
 
     seed: int | None = None
@@ -910,6 +911,7 @@ class TrainingSummary(Record):
     dtype: str
     device: str
     processes: int = 1
+    processes_before: int | None = None
     packing: str = "none"
 
 

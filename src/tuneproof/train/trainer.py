@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Monitor, Train
+    from tuneproof.train.owner import Owner
 
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
@@ -227,12 +228,15 @@ def _as_the_reference(train: Train) -> bool:
 class TrainingRun:
     """A training that ended well: the trainer's state, and the step it was resumed from (or 0).
 
+    ``processes_before`` is how many processes wrote the checkpoint it was resumed from, if not as
+    many as go on with it.
     ``packing`` says how packed sequences were computed, or why there were none.
     """
 
     state: TrainerState
     resumed: int
     packing: str
+    processes_before: int | None = None
 
 
 def run_training(
@@ -242,7 +246,7 @@ def run_training(
     monitor: Monitor,
     *,
     seed: int,
-    owner: str,
+    owner: Owner,
     rows: Sequence[EncodedRow],
     validation: Sequence[EncodedRow],
     out: Path,
@@ -255,7 +259,7 @@ def run_training(
     Afterwards the model holds the adapter with the lowest validation loss.
 
     Args:
-        owner: identifies what is trained; a checkpoint of another owner is refused.
+        owner: what is trained; a checkpoint of another owner is refused.
         last_good: where the adapter with the lowest validation loss goes if the training has to
             be ended because the loss is no number or has exploded.
         events: where TensorBoard's files go, if the recipe asks for them.
@@ -277,7 +281,7 @@ def run_training(
             out=out,
             packed=packing is not None,
         )
-        state, step = _train(
+        state, step, processes_before = _train(
             trainer,
             train,
             monitor,
@@ -288,7 +292,7 @@ def run_training(
             events=events,
             reporter=reporter,
         )
-    return TrainingRun(state=state, resumed=step, packing=said)
+    return TrainingRun(state=state, resumed=step, packing=said, processes_before=processes_before)
 
 
 def _packing(
@@ -367,14 +371,19 @@ def _train(
     train: Train,
     monitor: Monitor,
     *,
-    owner: str,
+    owner: Owner,
     n_rows: int,
     out: Path,
     last_good: Path,
     events: Path,
     reporter: Reporter,
-) -> tuple[TrainerState, int]:
-    """Watch it, resume it, end it; its state, and the step it was resumed from."""
+) -> tuple[TrainerState, int, int | None]:
+    """Watch it, resume it, end it.
+
+    Returns:
+        Its state; the step it was resumed from; how many processes had come to that step, if not as
+        many as go on.
+    """
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(EpochEnds(train.steps_per_epoch(n_rows)))
     watchdog = Watchdog(owner)
@@ -391,16 +400,17 @@ def _train(
 
     with trainer.args.main_process_first(local=False):  # it removes torn ones
         checkpoint = checkpoint_of(owner, out)
-    step = 0
+    step, before = 0, None
     if checkpoint is not None:
         saved = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         step = saved.global_step
         watchdog.restore(saved.stateful_callbacks["Watchdog"])
         reporter.stage("train", f"resuming from step {step}")
         if watchdog.processes_before not in (None, count()):
+            before = watchdog.processes_before
             reporter.stage(
                 "train",
-                f"the checkpoint is of {watchdog.processes_before} processes and here are "
+                f"the checkpoint is of {before} processes and here are "
                 f"{count()}: the steps are the same, dropout draws other masks",
             )
         if patience is not None:
@@ -410,7 +420,7 @@ def _train(
             if counter >= patience.early_stopping_patience:
                 assert isinstance(trainer.model, torch.nn.Module)
                 _load_weights(trainer.model, saved.best_model_checkpoint)
-                return saved, step
+                return saved, step, before
     steps = train.optimizer_steps(n_rows)
     live = LiveLog(out / FILE, began=step, steps=steps) if rank() == 0 else None
     with reporter.task("training", steps, unit="steps", done=step) as task:
@@ -430,7 +440,7 @@ def _train(
             remedy="Lower train.learning_rate, raise train.warmup_ratio or use "
             f"model.dtype=float32. {kept_as}",
         )
-    return trainer.state, step
+    return trainer.state, step, before
 
 
 def _load_weights(model: torch.nn.Module, checkpoint: str | None) -> None:
@@ -451,7 +461,7 @@ def _keep_last_good(state: TrainerState, folder: Path) -> int | None:
     return state.best_global_step
 
 
-def checkpoint_of(owner: str, folder: Path) -> Path | None:
+def checkpoint_of(owner: Owner, folder: Path) -> Path | None:
     """The newest whole checkpoint in the folder, if there is one.
 
     Raises:
@@ -462,9 +472,12 @@ def checkpoint_of(owner: str, folder: Path) -> Path | None:
         return None
     state = json.loads((newest / "trainer_state.json").read_text("utf-8"))
     watchdog = (state.get("stateful_callbacks") or {}).get("Watchdog", {})
-    if watchdog.get("args", {}).get("owner") != owner:
+    saved = watchdog.get("args", {})
+    if saved.get("owner") != owner.digest:
+        found = owner.differences(saved.get("settings", {}))
         raise RunDirError(
-            "is a checkpoint of another recipe, model or data",
+            f"is a checkpoint of another recipe, model or data{': ' if found else ''}"
+            f"{'; '.join(found)}",
             place=str(newest),
             remedy="Remove it to begin this training at its first step, or give this recipe a "
             "folder of its own with --run-dir.",
