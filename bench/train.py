@@ -47,6 +47,11 @@ class Arm:
     cuda: bool = False
 
 
+TRAIN_TOKENS = 2_518_407
+"""An epoch of the reference's training in Llama-2's tokens, as ``tuneproof plan`` counts them."""
+
+VALIDATION_TOKENS = 311_856
+
 PADDED_BY_2 = "validation, padded by 2"
 """As the reference's scripts have it."""
 
@@ -341,6 +346,13 @@ def ratios(rows: list[dict[str, Any]], key: str) -> dict[str, float]:
     return found
 
 
+def projection(speed: dict[str, float]) -> str:
+    """What the reference's training on Dolly would take: three epochs, and 22 validations beside."""
+    training = 3 * TRAIN_TOKENS / speed["tuneproof"] / 60
+    validating = 22 * VALIDATION_TOKENS / speed["validation, tuneproof"] / 60
+    return f"three epochs: {training:.1f} min; with 22 validations {training + validating:.1f} min"
+
+
 def machine(args: argparse.Namespace) -> dict[str, Any]:
     """What it ran on and with."""
     from importlib.metadata import version
@@ -460,6 +472,8 @@ def main() -> None:
         )
     for name, value in result["ratios"].items():
         print(f"{name}: {value:.2f}")
+    if args.random_weights:
+        print(projection({r["name"]: r["tokens_per_s"] for r in rows}))
     for line in left_out:
         print(f"left out: {line}")
     if args.out is not None:
