@@ -347,7 +347,7 @@ def ratios(rows: list[dict[str, Any]], key: str) -> dict[str, float]:
 
 
 def projection(speed: dict[str, float]) -> str:
-    """What the reference's training on Dolly would take: three epochs, and 22 validations beside."""
+    """Three epochs of Dolly as the reference trains them, and its 22 validations beside."""
     training = 3 * TRAIN_TOKENS / speed["tuneproof"] / 60
     validating = 22 * VALIDATION_TOKENS / speed["validation, tuneproof"] / 60
     return f"three epochs: {training:.1f} min; with 22 validations {training + validating:.1f} min"
