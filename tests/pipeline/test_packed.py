@@ -18,10 +18,10 @@ from tuneproof.progress import SilentReporter
 from tuneproof.recipe import Lora, Model, Monitor, Train
 from tuneproof.records import Example
 from tuneproof.train import attention
+from tuneproof.train.checkpoint import Owner
 from tuneproof.train.loss import choose_loss, linear_nll
 from tuneproof.train.lowrank import fewer_passes, low_rank
 from tuneproof.train.model import add_lora, load_model, load_tokenizer
-from tuneproof.train.owner import Owner
 from tuneproof.train.packed import (
     Packing,
     base_of,

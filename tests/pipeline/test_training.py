@@ -19,7 +19,7 @@ from tests.pipeline.test_train import LONG
 from tuneproof import stages
 from tuneproof.errors import ModelError, RecipeError, RunDirError, StageError
 from tuneproof.records import LossPoint, TrainingSummary
-from tuneproof.train.owner import Owner
+from tuneproof.train.checkpoint import Owner
 from tuneproof.train.watch import Watchdog
 from tuneproof.workspace import digest_file, read_records
 

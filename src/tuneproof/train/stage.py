@@ -15,8 +15,8 @@ from tuneproof.errors import DataError
 from tuneproof.processes import count, rank
 from tuneproof.progress import hush_transformers
 from tuneproof.records import Ledger, PreparedRow, Split, TrainingSummary
+from tuneproof.train.checkpoint import Owner, checkpoint_of
 from tuneproof.train.curve import epoch_losses, loss_curve
-from tuneproof.train.owner import Owner
 from tuneproof.workspace import (
     digest_value,
     read_records,
@@ -69,7 +69,6 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
         StageError: the loss became infinite or no number, or exploded.
     """
     from tuneproof.train.model import load_model, load_tokenizer
-    from tuneproof.train.trainer import checkpoint_of
 
     hush_transformers()
     tokenizer = load_tokenizer(recipe.model, reporter)

@@ -1,21 +1,19 @@
 """The training loop: transformers' ``Trainer``, configured from the recipe.
 
 Nothing of the loop is written here. What is ours: which arguments, collator and order of rows the
-recipe means, which checkpoint can be gone on with, and what is kept when a training goes wrong.
-Packing the sequences of a step is left to ``packed``, watching a training while it runs to
-``watch``. The module is long because both ways to train, packed and padded, share what is in it.
+recipe means, and what is kept when a training goes wrong. Which checkpoint can be gone on with is
+left to ``checkpoint``, packing the sequences of a step to ``packed``, watching a training while it
+runs to ``watch``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import Sampler
 from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorForSeq2Seq,
@@ -27,10 +25,11 @@ from transformers import (
 )
 
 from tuneproof.data.encode import IGNORED, EncodedRow
-from tuneproof.errors import RecipeError, RunDirError, StageError
+from tuneproof.errors import RecipeError, StageError
 from tuneproof.processes import count, rank
-from tuneproof.recipe import rng
+from tuneproof.train.checkpoint import checkpoint_of
 from tuneproof.train.live import FILE, LiveLog
+from tuneproof.train.order import ByLength
 from tuneproof.train.packed import (
     Feature,
     PackedSteps,
@@ -42,57 +41,18 @@ from tuneproof.train.watch import EpochEnds, Progress, Watchdog
 from tuneproof.workspace import replacing_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from peft import PeftModel
+    from torch.utils.data import Sampler
     from transformers import PreTrainedTokenizerBase
 
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Monitor, Train
-    from tuneproof.train.owner import Owner
+    from tuneproof.train.checkpoint import Owner
 
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-
-
-class ByLength(Sampler[int]):
-    """Rows in batches of like length, the batches in random order; each epoch has an order of its
-    own that depends on seed and epoch alone, so that a resumed epoch is the one that was begun.
-
-    Rows are shuffled, sorted within pools of ``POOL`` batches, and cut into batches. The very
-    first batch of an epoch is the one with the longest row, so that too little memory shows at
-    once.
-    """
-
-    POOL = 50
-
-    def __init__(
-        self, lengths: Sequence[int], batch_size: int, *, seed: int, epoch: Callable[[], int]
-    ) -> None:
-        self._lengths = lengths
-        self._batch_size = batch_size
-        self._seed = seed
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        draw = rng(self._seed, "train", "order", self._epoch())
-        order = list(range(len(self._lengths)))
-        draw.shuffle(order)
-        pool, size = self.POOL * self._batch_size, self._batch_size
-        batches: list[list[int]] = []
-        for start in range(0, len(order), pool):
-            rows = sorted(order[start : start + pool], key=lambda i: -self._lengths[i])
-            batches += [rows[i : i + size] for i in range(0, len(rows), size)]
-        # A partial batch must stay the last, or it would shift every row after it.
-        partial = [batches.pop()] if len(batches[-1]) < size else []
-        draw.shuffle(batches)
-        longest = max(range(len(batches)), key=lambda b: self._lengths[batches[b][0]], default=0)
-        if batches:
-            batches.insert(0, batches.pop(longest))
-        return (i for batch in [*batches, *partial] for i in batch)
 
 
 class _Trainer(Trainer):
@@ -459,45 +419,3 @@ def _keep_last_good(state: TrainerState, folder: Path) -> int | None:
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             shutil.copy2(f"{state.best_model_checkpoint}/{name}", partial / name)
     return state.best_global_step
-
-
-def checkpoint_of(owner: Owner, folder: Path) -> Path | None:
-    """The newest whole checkpoint in the folder, if there is one.
-
-    Raises:
-        RunDirError: it was written by a training of something else.
-    """
-    newest = last_whole_checkpoint(folder)
-    if newest is None:
-        return None
-    state = json.loads((newest / "trainer_state.json").read_text("utf-8"))
-    watchdog = (state.get("stateful_callbacks") or {}).get("Watchdog", {})
-    saved = watchdog.get("args", {})
-    if saved.get("owner") != owner.digest:
-        found = owner.differences(saved.get("settings", {}))
-        raise RunDirError(
-            f"is a checkpoint of another recipe, model or data{': ' if found else ''}"
-            f"{'; '.join(found)}",
-            place=str(newest),
-            remedy="Remove it to begin this training at its first step, or give this recipe a "
-            "folder of its own with --run-dir.",
-        )
-    return newest
-
-
-def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; torn ones are removed.
-
-    The trainer writes ``trainer_state.json`` last, so a checkpoint without a readable one was
-    interrupted.
-    """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
-    while found:
-        newest = found.pop()
-        try:
-            state = json.loads((newest / "trainer_state.json").read_text("utf-8"))
-            assert isinstance(state["global_step"], int)
-            return newest
-        except (OSError, ValueError, KeyError):
-            shutil.rmtree(newest, ignore_errors=True)
-    return None

@@ -18,8 +18,8 @@ from tuneproof.train.memory import peak_memory_gib, trim_heap
 
 if TYPE_CHECKING:
     from tuneproof.progress import Task
+    from tuneproof.train.checkpoint import Owner
     from tuneproof.train.live import LiveLog
-    from tuneproof.train.owner import Owner
 
 EXPLOSION: Final = 3.0
 """Times the lowest training loss seen: above it, and above the first one, the loss has exploded."""
