@@ -26,7 +26,8 @@ from transformers import GenerationConfig
 from tuneproof.data.encode import encode_prompts
 from tuneproof.data.templates import parse_template
 from tuneproof.generate.asking import Stops
-from tuneproof.generate.plan import BASE, Ask, plan_batches
+from tuneproof.generate.batch import Ask, make_batch
+from tuneproof.generate.plan import BASE, Turn, compose
 from tuneproof.generate.transformers_backend import TransformersBackend
 from tuneproof.progress import hush_transformers
 from tuneproof.recipe import Generate, Lora, Model
@@ -88,9 +89,18 @@ def plain(
 
 def ours(backend: TransformersBackend, prompts: list[Prompt], settings: Generate) -> list[Answer]:
     """All prompts by the plan."""
-    asks = [Ask(prompt=p, token_ids=p.token_ids or ()) for p in prompts]
-    batches = plan_batches(asks, settings, who=BASE, weights="bench", stops=Stops(), seed=42)
-    return [answer for batch in batches for answer in backend.answer(batch)]
+    asks = {p.question_id: Ask(prompt=p, token_ids=p.token_ids or ()) for p in prompts}
+    turns = [Turn(question_id=q, turn=1, length=len(a.token_ids)) for q, a in asks.items()]
+    return [
+        answer
+        for turns_together in compose(turns, settings.budget)
+        for answer in backend.answer(
+            make_batch(
+                [asks[t.question_id] for t in turns_together],
+                settings, who=BASE, weights="bench", stops=Stops(), seed=42,
+            )
+        )
+    ]  # fmt: skip
 
 
 def continuous(model: PreTrainedModel, rows: list[tuple[int, ...]], end: int, new: int) -> int:

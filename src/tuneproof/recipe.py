@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from tuneproof.records import Arm
+from tuneproof.records import Arm, Budget
 
 
 class Section(BaseModel):
@@ -256,6 +256,15 @@ class Generate(Section):
     batch_tokens: int = Field(default=32_768, ge=1)
     backend: Literal["transformers", "completions", "vllm"] = "transformers"
     server: Server | None = None
+
+    @property
+    def budget(self) -> Budget:
+        """What a batch may hold."""
+        return Budget(
+            batch_size=self.batch_size,
+            batch_tokens=self.batch_tokens,
+            max_new_tokens=self.max_new_tokens,
+        )
 
     @model_validator(mode="after")
     def _server_where_asked(self) -> Self:

@@ -365,7 +365,7 @@ STAGES = (
     ),
     Stage(
         name="generate",
-        version=4,
+        version=5,
         reads=("prepare/examples.jsonl", "train/adapter*"),
         parts=_generate_parts,
         check=_generate_check,

@@ -15,7 +15,7 @@ from tuneproof.data.templates import parse_template
 from tuneproof.errors import CredentialError, EndpointError
 from tuneproof.generate.answers import Answers, Interview, answer_all
 from tuneproof.generate.asking import ChatAsking, Stops, TemplateAsking
-from tuneproof.generate.plan import BASE, PLACEBO, Respondent
+from tuneproof.generate.plan import BASE, PLACEBO, Respondent, plan_answers
 from tuneproof.generate.prompts import benchmark_prompts
 from tuneproof.generate.served import as_text, ask_server, served_name
 from tuneproof.generate.transformers_backend import TransformersBackend
@@ -137,17 +137,22 @@ def test_a_server_with_our_model_answers_as_we_do(
     assert all(isinstance(b["prompt"], str if as_what == "text" else list) for b in bodies)
     assert Counter(b["model"] for b in bodies) == {"base": 12, "tuned": 12}
     model = add_lora(load_model(Model(id=str(tiny_model), dtype="float32")), Lora(dropout=0.0))
+    interviews = [
+        Interview(
+            who=BASE,
+            asking=TemplateAsking(tokenizer, TEMPLATE),
+            prompts=tuple(prompts),
+            weights="w",
+        )
+    ]
+    settings = Generate(max_new_tokens=8)
     ours = answer_all(
         TransformersBackend(model.eval(), tokenizer),
-        [
-            Interview(
-                who=BASE,
-                asking=TemplateAsking(tokenizer, TEMPLATE),
-                prompts=tuple(prompts),
-                weights="w",
-            )
-        ],
-        Generate(max_new_tokens=8),
+        interviews,
+        settings,
+        plan_answers(
+            interviews, settings.budget, file=tmp_path / "plan.json", reporter=SilentReporter()
+        ),
         seed=7,
         journal_file=tmp_path / "ours.jsonl",
         reporter=SilentReporter(),

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tuneproof.data.sections import first_marker
 from tuneproof.errors import CredentialError, EndpointError
 from tuneproof.generate.answers import Answers, make_answer, turn_asks
-from tuneproof.generate.plan import draw_name, temperature_of
+from tuneproof.generate.batch import draw_name, temperature_of
 from tuneproof.recipe import named_seed
 from tuneproof.records import Answer, Arm, Prompt, Stop
 from tuneproof.workspace import Journal, digest_value
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tuneproof.generate.answers import Interview
-    from tuneproof.generate.plan import Ask, Respondent
+    from tuneproof.generate.batch import Ask
+    from tuneproof.generate.plan import Respondent
     from tuneproof.progress import Reporter, Task
     from tuneproof.recipe import Generate, Server
 
