@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -284,11 +285,17 @@ def test_finished_work_is_kept_when_the_key_or_the_model_is_refused(
             ),
             (Status(404, "no such model"), EndpointError, "does not know the model 'tuned'"),
             (Status(400, "x", "model_not_found"), EndpointError, "does not know the model 'tuned'"),
+            (Status(400, "x", "invalid_api_key"), CredentialError, "refuses the key"),
+            (Status(429, "pay", "insufficient_quota"), EndpointError, "quota is used up.*: pay"),
+            (Status(402, "pay"), EndpointError, "quota is used up"),
         ):
             refusal[:] = [status]
             monkeypatch.setenv("OUR_KEY", "s3cret")
-            with pytest.raises(error, match=words):
+            with pytest.raises(error, match=words) as refused:
                 ask(server.url, api_key_env="OUR_KEY", concurrency=1)
+            assert refused.value.place == server.url
+            assert refused.value.remedy
+            assert "s3cret" not in str(refused.value)
         base = sum(r.body["model"] == "base" for r in server.received)
         assert {r.authorization for r in server.received} == {"Bearer s3cret"}
         refusal.clear()
@@ -307,7 +314,50 @@ def test_no_server_and_no_completions_are_said_at_once(ask: Callable[..., Answer
     with ChatServer(lambda _: Garbage()) as server:
         answers = ask(server.url)
     assert answers.failed == len(answers.rows)
-    assert "not a completion: no JSON: b'<html>it works!</html>'" in {a.error for a in answers.rows}
+    assert "not a completion: content type text/html; no JSON: b'<html>it works!</html>'" in {
+        a.error for a in answers.rows
+    }
+
+
+def test_a_server_that_goes_away_leaves_counted_failures_and_what_it_said(
+    ask: Callable[..., Answers],
+) -> None:
+    """It closes connections in the middle of answers, for good; the next run asks for the rest."""
+    said = itertools.count()
+    gone = 5
+
+    def reply(_: dict[str, Any]) -> Behaviour:
+        return says("well") if next(said) < gone else Truncated()
+
+    with ChatServer(reply) as server:
+        first = ask(server.url)
+        kept = sum(a.stop is not Stop.ERROR for a in first.rows)
+        assert (kept, first.failed) == (5, 19)
+        asked = [a.error for a in first.rows if a.error and "not asked" not in a.error]
+        assert asked
+        assert all(str(e).startswith("no connection: ") for e in asked)
+        gone = 10**6
+        second = ask(server.url)
+    assert (second.resumed, second.failed) == (5, 0)
+
+
+def test_another_recipe_finds_no_answer_of_this_one(
+    ask: Callable[..., Answers], tmp_path: Path
+) -> None:
+    """Over the same journal: temperature, stops and the name of a model; and back again."""
+    with ChatServer(lambda _: says("well")) as server:
+        first = ask(server.url)
+        for changed in (
+            {"temperature": 0.5},
+            {"stops": Stops(strings=("x",))},
+            {"base": "b2", "adapters": ("t2",)},
+        ):
+            assert ask(server.url, **changed).resumed == 0
+        again = ask(server.url)
+        assert (again.resumed, again.rows) == (24, first.rows)
+        assert len(server.received) == 4 * 24
+    lines = (tmp_path / "answers.journal.jsonl").read_bytes().splitlines()
+    assert len({json.loads(line)["key"] for line in lines}) == len(lines) == 4 * 24
 
 
 def test_names_of_served_models() -> None:

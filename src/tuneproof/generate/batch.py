@@ -15,6 +15,7 @@ from tuneproof.workspace import digest_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tuneproof.data.questions import Question
     from tuneproof.generate.asking import Stops
     from tuneproof.generate.plan import Respondent
     from tuneproof.recipe import Generate
@@ -63,7 +64,7 @@ class Batch:
     sample: int = 1
 
 
-def temperature_of(prompt: Prompt, generate: Generate, *, by_category: bool) -> float:
+def temperature_of(prompt: Prompt | Question, generate: Generate, *, by_category: bool) -> float:
     """The recipe's temperature; with ``by_category``, on MT-Bench that of the category."""
     if by_category and prompt.benchmark == "mt_bench":
         return CATEGORY_TEMPERATURES.get(prompt.category or "", generate.temperature)

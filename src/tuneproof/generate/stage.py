@@ -144,12 +144,17 @@ def generate_answers(
             for who, weights in trained.items()
         ),
     ]
-    if again:
+    if again.greedy:
+        reporter.say(
+            f"    A/A: {len(again.prompts)} questions are answered twice; {again.greedy} are of "
+            "categories at temperature 0, which would be answered the same"
+        )
+    if again.prompts:
         interviews.append(
             Interview(
                 who=Respondent(Arm.TUNED),
                 asking=ours,
-                prompts=tuple(again),
+                prompts=again.prompts,
                 weights=adapters[0].weights,
                 sample=2,
             )
@@ -197,6 +202,7 @@ def generate_answers(
             "answers": len(firsts),
             "stored answers": len(stored),
             **({"second answers": len(seconds)} if seconds else {}),
+            **({"not answered twice, temperature 0": again.greedy} if again.greedy else {}),
             "answer_tokens": sum(a.n_tokens for a in answers.rows),
             "errors": sum(a.stop is Stop.ERROR for a in answers.rows),
             "rows beyond the context": losses.too_long,
