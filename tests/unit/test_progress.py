@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tuneproof.progress import PlainReporter, _PlainTask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pytest
 
 
 def shown(capsys: pytest.CaptureFixture[str], advances: Sequence[float], done: float = 0) -> str:
