@@ -19,10 +19,11 @@ from tuneproof.generate.asking import ChatAsking, Stops, TemplateAsking
 from tuneproof.generate.plan import BASE, PLACEBO, Respondent, plan_answers
 from tuneproof.generate.prompts import benchmark_prompts
 from tuneproof.generate.served import as_text, ask_server, served_name
+from tuneproof.generate.stage import failure_lines
 from tuneproof.generate.transformers_backend import TransformersBackend
 from tuneproof.progress import SilentReporter
 from tuneproof.recipe import Generate, Lora, Model, Server
-from tuneproof.records import Arm, Stop
+from tuneproof.records import Answer, Arm, Stop
 from tuneproof.train.model import add_lora, load_model, load_tokenizer
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tests.fakes import Behaviour
-    from tuneproof.records import Answer, Prompt
+    from tuneproof.records import Prompt
 
 TUNED = Respondent(Arm.TUNED)
 TEMPLATE = parse_template("{instruction}\n{response}\n")
@@ -403,3 +404,37 @@ def test_special_tokens_end_an_answer_by_their_text(
         )
     assert server.received[0].body["stop"] == ["<unk>", "<s>", "</s>"]
     assert "stop_token_ids" not in server.received[0].body
+
+
+def test_a_server_that_only_fails_is_given_up(
+    ask: Callable[..., Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After so many failures in a row; prompts that it refuses are none, however many."""
+    monkeypatch.setattr("tuneproof.generate.served.IN_A_ROW", 4)
+    with ChatServer(lambda _: Status(400, "too long")) as server:
+        assert ask(server.url).failed == 24
+    said = itertools.count()
+    with ChatServer(lambda _: says("well") if next(said) < 3 else Garbage()) as server:
+        with pytest.raises(EndpointError, match="4 requests in a row failed; the last: not a comp"):
+            ask(server.url, concurrency=1)
+        said = itertools.count(-99)
+        assert ask(server.url).resumed == 3
+
+
+def test_failures_are_told_by_their_reason() -> None:
+    def answer(error: str | None) -> Answer:
+        return Answer(
+            key="k", question_id="q", benchmark="b", arm=Arm.BASE, text="", n_prompt_tokens=1,
+            stop=Stop.ERROR if error else Stop.EOS, n_tokens=0, error=error,
+        )  # fmt: skip
+
+    long = [f"prompt of {n} tokens and 8 new ones exceed the context of 64" for n in (99, 70)]
+    assert failure_lines([answer(None)], again=False) == []
+    assert failure_lines([answer(None), *map(answer, [*"abcdde", *long, *long])], again=True) == [
+        "10 of 11 answers failed; run again to ask again",
+        f"  4 × {long[0]}",
+        "  2 × d",
+        "  1 × a",
+        "  1 × b",
+        "  2 × other",
+    ]

@@ -2,14 +2,14 @@
 
 The prompts are ours, as token ids or as text that was checked to become the same ids again. Each
 question is asked turn after turn, and many questions at once. An answer is journaled as it comes; a
-failure is counted, never journaled, and tried again by the next run. Whether the server has the
-weights that its names promise is for whoever started it.
+failure is counted, never journaled, and tried again by the next run; a server that only fails is
+given up. Whether it has the weights that its names promise is for whoever started it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tuneproof.data.sections import first_marker
 from tuneproof.errors import CredentialError, EndpointError
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from tuneproof.generate.plan import Respondent
     from tuneproof.progress import Reporter, Task
     from tuneproof.recipe import Generate, Server
+
+
+IN_A_ROW: Final = 20
+"""So many requests that failed one after another end the run; refused prompts are none of them."""
+
+REFUSED: Final = frozenset({"not asked", "HTTP 400", "HTTP 413", "HTTP 422"})
+"""What says something of the prompt (too long, say), and nothing of the server."""
 
 
 def served_name(server: Server, who: Respondent) -> str:
@@ -143,7 +150,8 @@ def ask_server(
 
     Raises:
         CredentialError: the key is missing or refused.
-        EndpointError: the server cannot be reached, or does not know a model.
+        EndpointError: the server cannot be reached, does not know a model, has no quota left, or
+            fails again and again.
     """
     with Journal(journal_file, Answer) as journal:
         desk = _Desk(generate, tokenizer, seed=seed, journal=journal)
@@ -163,7 +171,7 @@ class _Desk:
         self._generate, self._tokenizer = generate, tokenizer
         self._seed, self._journal = seed, journal
         self._server = generate.server
-        self._resumed = self._failed = 0
+        self._resumed = self._failed = self._in_a_row = 0
 
     async def hold(self, interviews: Sequence[Interview], reporter: Reporter) -> Answers:
         client = CompletionsClient(self._server)
@@ -245,11 +253,25 @@ class _Desk:
             read = got if isinstance(got, Failed) else read_completion(got, stops, self._tokenizer)
         if isinstance(read, Failed):
             self._failed += 1
+            self._check_health(read)
             return make_answer(interview, ask, key, stop=Stop.ERROR, error=str(read))
+        self._in_a_row = 0
         text, stop, n_tokens = read
         answer = make_answer(interview, ask, key, stop=stop, text=text, n_tokens=n_tokens)
         self._journal.append([answer])
         return answer
+
+    def _check_health(self, failed: Failed) -> None:
+        if failed.reason in REFUSED:
+            return
+        self._in_a_row += 1
+        if self._in_a_row >= IN_A_ROW:
+            raise EndpointError(
+                f"{self._in_a_row} requests in a row failed; the last: {failed}",
+                place=self._server.base_url,
+                remedy="Every answer so far is kept. Put the server right and run again; a lower "
+                "generate.server.concurrency or a higher timeout_s may help.",
+            )
 
 
 def _first(errors: BaseExceptionGroup[Any]) -> BaseException:

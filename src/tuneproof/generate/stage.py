@@ -8,8 +8,9 @@ and a changed recipe never finds another recipe's answers.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tuneproof.data.questions import selected_questions
 from tuneproof.data.templates import parse_template
@@ -44,7 +45,11 @@ if TYPE_CHECKING:
     from tuneproof.generate.transformers_backend import TransformersBackend
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Model, Recipe
-    from tuneproof.records import BatchPlan
+    from tuneproof.records import Answer, BatchPlan
+
+
+SHOWN_REASONS: Final = 4
+"""How many reasons for failed answers are told; the answers hold them all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +180,8 @@ def generate_answers(
         journal_file=out / "answers.journal.jsonl",
         reporter=reporter,
     )
+    for line in failure_lines(answers.rows, again=answers.failed > 0):
+        reporter.say(f"    {line}")
     stored = [
         answer
         for e in recipe.evaluate
@@ -226,6 +233,24 @@ def _load(
         placebo=placebo.folder if placebo is not None else None,
     )
     return TransformersBackend(model, tokenizer)
+
+
+def failure_lines(answers: Sequence[Answer], *, again: bool) -> list[str]:
+    """How many answers failed and why, the most common reasons first; nothing if none did.
+
+    Reasons that differ in numbers alone are one, and the first of them is shown.
+    """
+    alike: dict[str, list[str]] = {}
+    for error in (a.error or "" for a in answers if a.stop is Stop.ERROR):
+        alike.setdefault(re.sub(r"\d+", "#", error), []).append(error)
+    reasons = sorted(alike.values(), key=len, reverse=True)
+    if not reasons:
+        return []
+    n = sum(map(len, reasons))
+    first = f"{n} of {len(answers)} answers failed" + ("; run again to ask again" if again else "")
+    shown = [f"{len(errors)} × {errors[0]}" for errors in reasons[:SHOWN_REASONS]]
+    hidden = sum(map(len, reasons[SHOWN_REASONS:]))
+    return [first, *(f"  {text}" for text in shown), *([f"  {hidden} × other"] if hidden else [])]
 
 
 def _plan_facts(plan: BatchPlan, model: Model) -> dict[str, str | int | float | bool | None]:
