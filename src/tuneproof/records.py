@@ -179,6 +179,34 @@ def first_samples(answers: Iterable[Answer]) -> list[Answer]:
     return [answer for answer in answers if answer.sample == 1]
 
 
+class Budget(Record):
+    """What a batch of prompts may hold: prompts, and tokens with the new ones."""
+
+    batch_size: int = Field(ge=1)
+    batch_tokens: int = Field(ge=1)
+    max_new_tokens: int = Field(ge=1)
+
+
+class PlannedBatch(Record):
+    """Turns that are answered together, as (question, turn), by one respondent."""
+
+    arm: Arm
+    adapter: int = Field(ge=1)
+    sample: int = Field(ge=1, le=2)
+    turns: tuple[tuple[str, int], ...] = Field(min_length=1)
+
+
+class BatchPlan(Record):
+    """All batches in the order in which they are answered; ``generate/plan.json``.
+
+    ``of`` is the digest of the prompts and the budget that it was made of.
+    """
+
+    of: str
+    budget: Budget
+    batches: tuple[PlannedBatch, ...]
+
+
 class SequenceLoss(Record):
     """Negative log likelihood, in nats, of one reference response under one arm.
 

@@ -22,6 +22,7 @@ from tuneproof.report.pairwise import decomposed
 from tuneproof.report.provenance import (
     ledger_rows,
     package_sets,
+    plan_rows,
     registration_rows,
     stage_runs,
     training_rows,
@@ -114,6 +115,7 @@ def render_page(
             titles=content.TITLES,
             stages=stage_runs(manifests),
             packages=package_sets(manifests),
+            answer_plan=plan_rows(manifests),
             registration=registration_rows(results),
             recipe_text=recipe_text.rstrip("\n"),
             meanings=meanings(results, recipe),
