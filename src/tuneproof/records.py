@@ -525,6 +525,35 @@ class Manifest(Record):
 # --- results.json ----------------------------------------------------------------------------
 
 
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+class Finding(Record):
+    """One thing that looks wrong before anything is trained: how many rows or questions, the
+    evidence, the remedy.
+
+    ``error`` is what makes the result wrong or a conclusion from it invalid, ``warning`` what
+    weakens it, ``note`` what to know when reading it.
+    """
+
+    id: str
+    severity: Severity
+    count: int
+    evidence: str
+    remedy: str
+
+
+class Preflight(Record):
+    """What ``plan`` found, as a run keeps it. ``key`` digests what that rests on; ``notes`` say
+    what was assumed or could not be looked at; ``problem`` why nothing was, where it failed."""
+
+    key: str
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    problem: str | None = None
+
+
 class ArmPair(Record):
     """One measure of both arms on the same questions, and the paired difference tuned − base.
 
@@ -858,10 +887,11 @@ class LossPoint(Record):
 
     ``eval_loss`` is the mean that transformers' Trainer reports, over padded batches, and what the
     best adapter is chosen by; ``eval_token_loss`` the mean over all tokens, where packing gives it.
+    ``epoch`` is None in a training that was not ended.
     """
 
     step: int
-    epoch: float
+    epoch: float | None
     train_loss: float | None = None
     eval_loss: float | None = None
     eval_token_loss: float | None = None
@@ -913,22 +943,40 @@ class TrainingSummary(Record):
     packing: str = "none"
 
 
+class MissingStage(Record):
+    """A stage whose results are not there, or are not of what lies there now: why, and the command
+    that makes them."""
+
+    stage: str
+    why: str
+    command: str
+
+
 class Results(Record):
     """The content of ``results.json``: every number of the report, as an estimate or a count.
 
-    ``training`` is that of the first adapter, ``other_trainings`` those of the others, in order.
+    ``training`` is that of the first adapter, ``other_trainings`` those of the others, in order;
+    ``missing`` are the stages that the report had to do without. ``preflight`` is None where the
+    run kept none.
     """
 
-    format: int = 4
+    format: int = 5
     name: str
     verdict: Verdict
     heldout_loss: HeldoutLoss | None
     benchmarks: dict[str, BenchmarkResult]
-    training: TrainingSummary
+    training: TrainingSummary | None
     other_trainings: tuple[TrainingSummary, ...] = ()
-    ledger: Ledger
+    ledger: Ledger | None
     rows: dict[str, int]
     registration: Registered | None = None
     placebo: PlaceboResult | None = None
     alarms: tuple[Alarm, ...] = ()
     findings: tuple[str, ...] = ()
+    preflight: Preflight | None = None
+    missing: tuple[MissingStage, ...] = ()
+
+    @property
+    def best_step(self) -> int | None:
+        """Where the first adapter's validation loss was lowest."""
+        return self.training.best_step if self.training is not None else None

@@ -224,6 +224,7 @@ def test_run_status_and_plan_for_programs(tmp_path: Path, tiny_recipe: Callable[
 
     plan = json.loads(tuneproof("plan", recipe, "--json").stdout)
     assert plan["rows"] == results.rows
+    assert results.training is not None
     assert plan["optimizer_steps"] == results.training.steps
     assert plan["trainable_parameters"] == results.training.trainable_parameters
     assert plan["total_parameters"] == results.training.total_parameters

@@ -88,6 +88,7 @@ def test_every_number_of_the_report_is_there(finished: tuple[Path, Path]) -> Non
     assert heldout.chrf is not None
     assert heldout.pairwise is None
     assert results.rows == {"train": 36, "validation": 6, "test": 18}
+    assert results.training is not None
     assert results.training.steps == 9
     assert results.training.eos_supervised_rows == 36
     # The trainer counted the tokens that it saw: in one epoch all of them, and of each row all

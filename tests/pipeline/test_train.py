@@ -60,6 +60,7 @@ def test_eos_is_learned_with_append_eos_and_only_then(
     # The base arm is the same model in both, whatever was trained beside it.
     assert mean_eos_nll(learned)[Arm.BASE] == mean_eos_nll(letter)[Arm.BASE]
     results = Results.model_validate_json((letter / "report/results.json").read_bytes())
+    assert results.training is not None
     assert results.training.eos_supervised_rows == 0
     # And what was learned is what was taught.
     better = Results.model_validate_json((learned / "report/results.json").read_bytes())

@@ -237,6 +237,25 @@ def test_an_alarm_names_its_benchmark_where_there_are_several() -> None:
     assert evidence.alarms(plain.results(alarms=(nobodys,))) == ["Loop (3 of 1,200)."]
 
 
+def test_an_alarm_on_the_answers_of_several_is_said_once() -> None:
+    def loops(arm: str, benchmark: str, n: int, of: int) -> Alarm:
+        text = f"{n} of {of} answers repeat themselves in a loop"
+        return Alarm(id="loops", benchmark=benchmark, arm=arm, count=n, of=of, text=text)
+
+    found = (
+        loops("tuned", "heldout", 7, 40),
+        loops("base", "heldout", 4, 40),
+        loops("tuned", "mt_bench", 8, 32),
+        Alarm(id="empty", benchmark="mt_bench", arm="base", count=2, of=32,
+              text="2 of 32 answers are empty"),
+    )  # fmt: skip
+    assert evidence.alarms(plain.two_turn_results().model_copy(update={"alarms": found})) == [
+        "Answers repeat themselves in a loop. Answers to held-out questions: tuned 7 of 40, base "
+        "4 of 40; MT-Bench: tuned 8 of 32.",
+        "Base (MT-Bench): 2 of 32 answers are empty.",
+    ]
+
+
 # --- the judge ---------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ def paper_files(results: Results, curve: Sequence[LossPoint]) -> dict[str, str |
     """File name to content. A figure of what was not measured is not made."""
     files: dict[str, str | bytes] = dict(latex_tables(results))
     figures: dict[str, Saved | None] = {
-        "loss": loss_figure(curve, best_step=results.training.best_step),
+        "loss": loss_figure(curve, best_step=results.best_step),
         "win_rates": win_rate_figure(results),
     }
     for name, result in results.benchmarks.items():

@@ -131,6 +131,13 @@ def verdict_figure(results: Results) -> Figure:
     return Figure(label=label, shown=shown, explained=_explained(kind, verdict.against))
 
 
+def outcome(results: Results) -> str:
+    """The verdict in a word, or that there is none for want of a stage."""
+    if results.missing and results.verdict.estimate.value is None:
+        return "no verdict yet"
+    return results.verdict.outcome.value
+
+
 def key_figures(results: Results) -> list[Figure]:
     """One figure for each headline measure that was taken: differences, and the win rates."""
     several = len(results.benchmarks) > 1

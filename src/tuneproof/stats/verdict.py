@@ -105,7 +105,8 @@ def decide(
         reasons = (*(f"{_capital(o)}." for o in objections), *caveats)
         if estimate.low is not None:
             reasons = (*reasons, f"Measured all the same: {_finding(measure)}.")
-        return _verdict(rule, Outcome.INCONCLUSIVE, subject, objections[0], reasons, measure)
+        said = _headline(objections[0], measure)
+        return _verdict(rule, Outcome.INCONCLUSIVE, subject, said, reasons, measure)
 
     assert estimate.level == rule.level, (estimate.level, rule.level)
     effect, low, high = measure.gain()
@@ -310,6 +311,14 @@ def _guards(rule: VerdictRule, measure: _Measure) -> list[str]:
                 f"asks for {_percent(rule.min_order_agreement)}"
             )
     return objections
+
+
+def _headline(objection: str, measure: _Measure) -> str:
+    """The objection as the verdict's sentence says it; a judge's whole record is in the reasons."""
+    check = measure.pairwise.check if measure.pairwise is not None else None
+    if check is not None and check.passes is False:
+        return objection.partition(" (")[0]
+    return objection
 
 
 def _caveats(measure: _Measure, seeds: int) -> tuple[str, ...]:
