@@ -66,19 +66,19 @@ def report_run(
     """
     without = {m.stage for m in missing}
 
-    def rows(stage: str, name: str, kind: type[R]) -> list[R]:
-        if stage in without:
+    def rows(path: str, kind: type[R]) -> list[R]:
+        if path.partition("/")[0] in without:
             return []
-        return read_records(run.stage(stage) / f"{name}.jsonl", kind)
+        return read_records(run.resolve(path), kind)
 
-    prompts = rows("generate", "prompts", Prompt)
+    prompts = rows("generate/prompts.jsonl", Prompt)
     # The second answers of the A/A test are in no estimate but that one's, which has its own rows.
-    answers = first_samples(rows("generate", "answers", Answer))
-    preferences = rows("judge", "preferences", Preference)
-    similarities = rows("judge", "similarity", Similarity)
-    judgments = rows("judge", "judgments", Judgment)
-    losses = rows("generate", "heldout_loss", SequenceLoss)
-    ratings = rows("judge", "ratings", Rating)
+    answers = first_samples(rows("generate/answers.jsonl", Answer))
+    preferences = rows("judge/preferences.jsonl", Preference)
+    similarities = rows("judge/similarity.jsonl", Similarity)
+    judgments = rows("judge/judgments.jsonl", Judgment)
+    losses = rows("generate/heldout_loss.jsonl", SequenceLoss)
+    ratings = rows("judge/ratings.jsonl", Rating)
     rule = recipe.verdict
     summary = summarize(
         losses=losses,
@@ -91,8 +91,8 @@ def report_run(
         level=rule.level,
         ratings=ratings,
         seed=recipe.seed,
-        cuts=rows("judge", "cut_preferences", CutPreference),
-        cut_judgments=rows("judge", "cut_judgments", Judgment),
+        cuts=rows("judge/cut_preferences.jsonl", CutPreference),
+        cut_judgments=rows("judge/cut_judgments.jsonl", Judgment),
         model_name=recipe.model_name,
     )
     benchmarks = with_checks(
@@ -102,9 +102,9 @@ def report_run(
             )
             for name, result in summary.benchmarks.items()
         },
-        rows("judge", "checks", JudgeCheck),
-        rows("judge", "repeats", RepeatedReply),
-        rows("judge", "self_preferences", Preference),
+        rows("judge/checks.jsonl", JudgeCheck),
+        rows("judge/repeats.jsonl", RepeatedReply),
+        rows("judge/self_preferences.jsonl", Preference),
         level=rule.level,
         seed=recipe.seed,
     )
@@ -168,7 +168,7 @@ def report_run(
         results,
         recipe=recipe,
         recipe_text=dump_recipe(recipe),
-        curve=_curve(run) if "train" in without else rows("train", "loss", LossPoint),
+        curve=_curve(run) if "train" in without else rows("train/loss.jsonl", LossPoint),
         prompts=prompts,
         answers=answers,
         similarities=similarities,
