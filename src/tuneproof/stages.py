@@ -20,7 +20,7 @@ from tuneproof.workspace import digest_file, digest_value, empty_stage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tuneproof.records import MissingStage
+    from tuneproof.results import MissingStage
 
 
 def preflight(run: Run) -> None:

@@ -37,11 +37,11 @@ from tuneproof.records import (
     Judgment,
     Preference,
     Prompt,
-    Results,
     SequenceLoss,
     Similarity,
     Stop,
 )
+from tuneproof.results import Results
 from tuneproof.score.alpaca_eval import score_alpaca_eval
 from tuneproof.score.mt_bench import score_mt_bench
 from tuneproof.stages import STAGES, stages_until

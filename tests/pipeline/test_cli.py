@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes import ChatServer, Status
-from tuneproof.records import Judgment, Outcome, Results
+from tuneproof.records import Judgment
+from tuneproof.results import Outcome, Results
 from tuneproof.workspace import read_records
 
 if TYPE_CHECKING:

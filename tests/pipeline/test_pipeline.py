@@ -13,7 +13,8 @@ from tuneproof.pipeline import Run, StageStatus, run_status
 from tuneproof.pipeline import execute as execute_stages
 from tuneproof.progress import SilentReporter
 from tuneproof.recipe_file import load_recipe
-from tuneproof.records import Answer, Arm, Results, Stop
+from tuneproof.records import Answer, Arm, Stop
+from tuneproof.results import Results
 from tuneproof.stages import STAGES, stages_until
 from tuneproof.workspace import RunDir, digest_file, read_records
 

@@ -16,7 +16,15 @@ from tuneproof.data.templates import parse_template
 from tuneproof.errors import ModelError, StageError
 from tuneproof.recipe import Lora, Model, Monitor, Train
 from tuneproof.recipe_file import load_recipe
-from tuneproof.records import Answer, Arm, Example, LossPoint, Results, SequenceLoss, Stop
+from tuneproof.records import (
+    Answer,
+    Arm,
+    Example,
+    LossPoint,
+    SequenceLoss,
+    Stop,
+)
+from tuneproof.results import Results
 from tuneproof.train.model import add_lora, load_model, load_tokenizer
 from tuneproof.train.trainer import make_collator, make_features, training_arguments
 from tuneproof.workspace import read_records

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneproof.records import Outcome, Results
+from tuneproof.results import Outcome, Results
 
 ROOT = Path(__file__).parents[2]
 

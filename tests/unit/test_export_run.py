@@ -20,7 +20,7 @@ from tuneproof.export.model_card import for_publication, model_card
 from tuneproof.export.paper import paper_files
 from tuneproof.export.run import export_all
 from tuneproof.recipe import Judge, Model, Source
-from tuneproof.records import AlpacaEvalLine, Decomposition, Results
+from tuneproof.results import AlpacaEvalLine, Decomposition, Results
 from tuneproof.workspace import RunDir, describe_file, write_json, write_records
 
 if TYPE_CHECKING:

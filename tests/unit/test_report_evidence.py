@@ -11,9 +11,12 @@ from tests.unit import report_case as plain
 from tests.unit import report_evidence_case as case
 from tests.unit.report_reading import EVIL, Page, outside_fences, render
 from tuneproof.recipe import VerdictRule
-from tuneproof.records import (
+from tuneproof.records import Arm
+from tuneproof.report import evidence
+from tuneproof.report.content import key_figures
+from tuneproof.report.pairwise import decomposed
+from tuneproof.results import (
     Alarm,
-    Arm,
     Estimate,
     PairwiseResult,
     RatingsResult,
@@ -21,9 +24,6 @@ from tuneproof.records import (
     ReplyDrift,
     Results,
 )
-from tuneproof.report import evidence
-from tuneproof.report.content import key_figures
-from tuneproof.report.pairwise import decomposed
 
 OUTPUTS = pytest.mark.parametrize("name", ["report.md", "index.html"])
 CHANGES = ("verdict.smallest_effect was 0.02, is 0", "judge.model was gpt-4o, is gpt-4o-mini")

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tuneproof.records import Estimate
 from tuneproof.report.numbers import count, duration, number, parts, share_of, show, size
+from tuneproof.results import Estimate
 
 
 def of(value: float | None, low: float | None, high: float | None, **more: object) -> Estimate:

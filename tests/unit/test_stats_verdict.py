@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tuneproof.recipe import VerdictRule
-from tuneproof.records import (
-    Arm,
+from tuneproof.records import Arm
+from tuneproof.results import (
     ArmPair,
     BenchmarkResult,
     Estimate,

@@ -53,7 +53,7 @@ def _execute(
 
 def _print_verdict(run: Run, *, as_json: bool) -> None:
     from tuneproof.progress import printable
-    from tuneproof.records import Results
+    from tuneproof.results import Results
 
     folder = run.dir.stage("report")
     text = (folder / "results.json").read_text("utf-8")

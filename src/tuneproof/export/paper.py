@@ -11,7 +11,8 @@ from tuneproof.report.figures import Saved, decomposition_figure, loss_figure, w
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tuneproof.records import LossPoint, Results
+    from tuneproof.records import LossPoint
+    from tuneproof.results import Results
 
 
 def paper_files(results: Results, curve: Sequence[LossPoint]) -> dict[str, str | bytes]:

@@ -31,12 +31,11 @@ if TYPE_CHECKING:
         Judgment,
         LossPoint,
         Manifest,
-        MtBenchLine,
         Prompt,
-        Results,
         Similarity,
     )
     from tuneproof.report.tables import Table
+    from tuneproof.results import MtBenchLine, Results
 
 
 def write_report(

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tuneproof.recipe import VerdictRule
-    from tuneproof.records import (
+    from tuneproof.report.tables import Table
+    from tuneproof.results import (
         ArmPair,
         BenchmarkResult,
         Measures,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
         RatingsResult,
         Results,
     )
-    from tuneproof.report.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from tuneproof.report.pairwise import protocol_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tuneproof.records import (
+    from tuneproof.results import (
         Alarm,
         ControlAccuracy,
         JudgeCheck,

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import ArmPair, Manifest, Results
+    from tuneproof.records import Manifest
     from tuneproof.report.cases import Case, Cases, Reply, Side
     from tuneproof.report.pairwise import Pairwise
     from tuneproof.report.tables import Table
+    from tuneproof.results import ArmPair, Results
 
 _N_SAMPLES = 6
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")

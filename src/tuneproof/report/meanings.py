@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import ArmPair, Estimate, JudgeCheck, Results
+    from tuneproof.results import ArmPair, Estimate, JudgeCheck, Results
 
 _DEGREES = re.compile(r"\bt\(\d+\)")
 """How an interval of Student's t is marked, with its degrees of freedom."""

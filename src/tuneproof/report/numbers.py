@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tuneproof.records import Estimate
+    from tuneproof.results import Estimate
 
 NOT_MEASURED = "not measured"
 _USUAL_LEVEL = 0.95

@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import Decomposition, LossPoint, Manifest, Results
+    from tuneproof.records import LossPoint, Manifest
     from tuneproof.report.behaviour import Behaviour
     from tuneproof.report.cases import Case, Cases
     from tuneproof.report.pairwise import Decomposed, Split
+    from tuneproof.results import Decomposition, Results
 
 _WIDTHS = (736, 340)  # a drawing for wide screens and paper, one for narrow screens
 _FOREST_WIDTH = 180

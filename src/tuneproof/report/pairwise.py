@@ -25,7 +25,7 @@ from tuneproof.report.tables import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tuneproof.records import (
+    from tuneproof.results import (
         AlpacaEvalLine,
         Decomposition,
         Estimate,

@@ -13,7 +13,8 @@ from tuneproof.report.numbers import NOT_MEASURED, count, duration, number, shar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tuneproof.records import Finding, Ledger, Manifest, Results, TrainingSummary
+    from tuneproof.records import Finding, Ledger, Manifest, TrainingSummary
+    from tuneproof.results import Results
 
 
 @dataclass(frozen=True, kw_only=True)

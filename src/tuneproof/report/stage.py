@@ -13,7 +13,6 @@ from tuneproof.records import (
     Answer,
     Arm,
     CutPreference,
-    JudgeCheck,
     Judgment,
     LossPoint,
     Manifest,
@@ -23,7 +22,6 @@ from tuneproof.records import (
     Rating,
     Record,
     RepeatedReply,
-    Results,
     SequenceLoss,
     Similarity,
     Stop,
@@ -34,6 +32,7 @@ from tuneproof.report.benchmarks import finished, judging_findings
 from tuneproof.report.build import write_report
 from tuneproof.report.judging import alarms, registration, with_checks
 from tuneproof.report.unfinished import STAGES, live_files, live_points, no_verdict
+from tuneproof.results import JudgeCheck, Results
 from tuneproof.stats.placebo import placebo_result
 from tuneproof.stats.second_opinion import second_opinion
 from tuneproof.stats.summary import summarize
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import MissingStage
+    from tuneproof.results import MissingStage
 
 R = TypeVar("R", bound=Record)
 

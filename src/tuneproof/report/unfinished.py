@@ -7,7 +7,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from tuneproof.records import LossPoint, MissingStage
+from tuneproof.records import LossPoint
+from tuneproof.results import MissingStage
 from tuneproof.train.live import FILE, read_live
 from tuneproof.workspace import damaged_output
 

@@ -12,14 +12,20 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from tuneproof.records import Arm, Estimate, Outcome, Verdict
+from tuneproof.records import Arm
+from tuneproof.results import Estimate, Outcome, Verdict
 from tuneproof.stats.power import questions_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tuneproof.recipe import VerdictRule
-    from tuneproof.records import BenchmarkResult, HeldoutLoss, PairwiseResult, PlaceboResult
+    from tuneproof.results import (
+        BenchmarkResult,
+        HeldoutLoss,
+        PairwiseResult,
+        PlaceboResult,
+    )
 
 MANY_QUESTIONS: Final = 100_000
 _MINUS: Final = "\N{MINUS SIGN}"
