@@ -49,7 +49,7 @@ _FOREST_WIDTH = 180
 _RATES_WIDTH = 260
 SCRIPTS = ("loss.js", "words.js", "question.js", "answers.js")
 """The page's script, in this order."""
-MOST_WITHOUT_SCRIPT = 1_000_000
+MOST_WITHOUT_SCRIPT = 900_000
 """Characters of the questions and answers that stand in the page for readers without scripts; of
 more, a sample does."""
 MOST_OF_ONE = 20_000
