@@ -37,7 +37,7 @@ from tests.simulated import (
 )
 
 from tuneproof.recipe import VerdictRule
-from tuneproof.records import Outcome
+from tuneproof.results import Outcome
 from tuneproof.stats.bootstrap import Column, bootstrap_mean, bootstrap_means
 from tuneproof.stats.decomposition import decompose
 from tuneproof.stats.distributions import t_quantile
@@ -47,7 +47,8 @@ from tuneproof.stats.pairwise import win_rate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tuneproof.records import Estimate, Preference
+    from tuneproof.records import Preference
+    from tuneproof.results import Estimate
 
 SEED = 42
 LEVEL = 0.95

@@ -111,14 +111,12 @@ def build(texts_file: Path, out: Path) -> None:
         Judgment,
         Ledger,
         LossPoint,
-        Outcome,
         Preference,
         Prompt,
-        Results,
         Stop,
         TrainingSummary,
-        Verdict,
     )
+    from tuneproof.results import Outcome, Results, Verdict
 
     recipe = load_recipe(Path(__file__).parents[1] / "recipes/smollm2-dolly.yaml")
     alpaca, mt, replies = json.loads(texts_file.read_text("utf-8"))

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from tuneproof.recipe import Judge, VerdictRule
-from tuneproof.records import Arm, CutPreference, Judgment, Preference, Prompt, Verdict, preferred
+from tuneproof.records import (
+    Arm,
+    CutPreference,
+    Judgment,
+    Preference,
+    Prompt,
+    preferred,
+)
 from tuneproof.stats.summary import benchmark_result
 from tuneproof.stats.verdict import decide
 
@@ -27,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from tuneproof.results import Verdict
 
     Floats = NDArray[np.float64]
 

@@ -38,12 +38,6 @@ class Curve:
             if value is not None and math.isfinite(value):
                 values[step] = value
 
-    def cut_after(self, step: int) -> None:
-        """Forget what came after a step that a training was resumed from."""
-        for values in (self.train, self.validation):
-            for later in [s for s in values if s > step]:
-                del values[later]
-
     @property
     def last_step(self) -> int:
         """The last step that anything was measured at; 0 where nothing was."""

@@ -210,10 +210,13 @@ def run_status(run: Run, stages: Sequence[Stage]) -> list[StageStatus]:
 # --- running ---------------------------------------------------------------------------------
 
 
-def execute(run: Run, stages: Sequence[Stage]) -> list[StageStatus]:
+def execute(
+    run: Run, stages: Sequence[Stage], *, first: Callable[[Run], None] | None = None
+) -> list[StageStatus]:
     """Run each of the stages that is not fresh, in their order; what is fresh is left alone.
 
-    Everything that can be refused is refused before anything is written.
+    Everything that can be refused is refused before anything is written. ``first`` is called then,
+    in the run's own folder.
 
     Raises:
         UsageError: the recipe, data, model, endpoint or run folder cannot be used.
@@ -232,6 +235,8 @@ def execute(run: Run, stages: Sequence[Stage]) -> list[StageStatus]:
         try:
             sweep(run.dir.path)
             run.dir.claim(run.recipe.name, dump_recipe(run.recipe))
+            if first is not None:
+                first(run)
             for stage in stages:
                 status = status_of(stage, run)
                 assert status.state != "waits", f"{stage.name} waits: {status.reasons}"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import Field, JsonValue
 
-from tuneproof.records import Record, Registered
+from tuneproof.records import Record
+from tuneproof.results import Registered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -10,14 +10,37 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuneproof import __version__
 from tuneproof.errors import RecipeError
-from tuneproof.pipeline import Run, Stage, StageResult
+from tuneproof.pipeline import Run, Stage, StageResult, execute
 from tuneproof.recipe import Heldout, MtBench
 from tuneproof.records import Split
-from tuneproof.workspace import digest_file, digest_value
+from tuneproof.workspace import digest_file, digest_value, empty_stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tuneproof.results import MissingStage
+
+
+def preflight(run: Run) -> None:
+    """Keep in the run what ``tuneproof plan`` finds, for its report."""
+    from tuneproof.data.sources import source_digest
+    from tuneproof.plan.findings import tally
+    from tuneproof.plan.kept import keep_findings
+
+    kept = keep_findings(
+        run.dir.preflight_file,
+        run.recipe,
+        rests_on={
+            "source": source_digest(run.recipe.data.source),
+            "tokenizer": run.tokenizer_digest,
+            "version": __version__,
+        },
+        prepared=lambda: run.prepared,
+    )
+    told = f"{tally(kept.findings)}; tuneproof plan tells them" if kept.findings else "no findings"
+    run.reporter.stage("preflight", kept.problem or told)
 
 
 def _prepare_parts(run: Run) -> Mapping[str, object]:
@@ -324,7 +347,10 @@ def _judge_run(run: Run, folder: Path) -> StageResult:
 
 
 def _report_parts(run: Run) -> Mapping[str, object]:
+    from tuneproof.report.code import code_digest
+
     prepared, judged = run.dir.manifest("prepare"), run.dir.manifest("judge")
+    found = run.dir.preflight_file
     ledger = prepared.ledger if prepared is not None else None
     return {
         "recipe": run.recipe.model_dump(
@@ -333,6 +359,8 @@ def _report_parts(run: Run) -> Mapping[str, object]:
         # Printed in the report, and in no file that it reads.
         "ledger": ledger.model_dump(mode="json") if ledger is not None else None,
         "unfinished": judged.unfinished if judged is not None else None,
+        "preflight": digest_file(found) if found.is_file() else None,
+        "code": code_digest(),
     }
 
 
@@ -397,6 +425,31 @@ STAGES = (
     ),
 )
 """In the order in which they run."""
+
+
+def report_what_there_is(run: Run) -> tuple[MissingStage, ...]:
+    """Make the report of what the run holds now, and run no other stage; returns what is missing.
+
+    With nothing missing it is the report stage itself. Otherwise its result gets no manifest, so
+    that the stage is still to be run.
+
+    Raises:
+        StageError: a file of the run is not what its stage wrote.
+    """
+    from tuneproof.report.stage import report_run
+    from tuneproof.report.unfinished import missing_stages
+
+    missing = missing_stages(run.dir)
+    if not missing:
+        execute(run, STAGES[-1:])
+        return ()
+    folder = run.dir.stage("report")
+    with run.dir.locked():
+        empty_stage(folder)
+        report_run(run.recipe, run.dir, out=folder, missing=missing)
+    for m in missing:
+        run.reporter.stage(m.stage, f"missing: {m.why}")
+    return missing
 
 
 def stages_until(name: str) -> tuple[Stage, ...]:

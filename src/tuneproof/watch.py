@@ -19,7 +19,8 @@ from tuneproof.errors import StageError
 from tuneproof.loss_chart import Curve, told
 from tuneproof.progress import curve_lines, printable
 from tuneproof.records import LossPoint, TrainingSummary
-from tuneproof.train.live import FILE, read_live
+from tuneproof.report.unfinished import live_files, live_points
+from tuneproof.train.live import read_live
 from tuneproof.workspace import read_records
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def snapshot(run: RunDir) -> Frame:
     train = run.stage("train")
     if run.manifest("train") is not None:
         return _done(run, train)
-    lives = sorted(train.glob(f"checkpoints/*/{FILE}"), key=lambda p: p.stat().st_mtime)
+    lives = live_files(run)
     if lives:
         return _live(run, lives[-1])
     states = sorted(
@@ -105,10 +106,8 @@ def _live(run: RunDir, path: Path) -> Frame:
     if not lines:
         raise StageError("holds no whole line", place=str(path))
     curve = Curve(steps=lines[-1].steps)
-    for line in lines:
-        if line.train_loss is None and line.eval_loss is None:
-            curve.cut_after(line.step)  # taken up again at this step
-        curve.add(line.step, train=line.train_loss, validation=line.eval_loss)
+    for p in live_points(lines):
+        curve.add(p.step, train=p.train_loss, validation=p.eval_loss)
     last = lines[-1]
     first = next(x for x in reversed(lines) if x.step == x.began and x.train_loss is None)
     facts = [f"step {last.step:,} of {last.steps:,}"]

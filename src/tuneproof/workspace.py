@@ -221,6 +221,11 @@ class RunDir:
         """The resolved recipe."""
         return self.path / "recipe.yaml"
 
+    @property
+    def preflight_file(self) -> Path:
+        """What the preflight found; there once something was to be trained."""
+        return self.path / "preflight.json"
+
     def stage(self, name: str) -> Path:
         """The folder of a stage."""
         return self.path / name

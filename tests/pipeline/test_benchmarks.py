@@ -37,11 +37,11 @@ from tuneproof.records import (
     Judgment,
     Preference,
     Prompt,
-    Results,
     SequenceLoss,
     Similarity,
     Stop,
 )
+from tuneproof.results import Results
 from tuneproof.score.alpaca_eval import score_alpaca_eval
 from tuneproof.score.mt_bench import score_mt_bench
 from tuneproof.stages import STAGES, stages_until
@@ -238,6 +238,7 @@ def check_conversations(
 
 def check_results(results: Results) -> None:
     assert list(results.benchmarks) == ["heldout", "alpaca_eval", "mt_bench"]
+    assert results.training is not None
     assert [t.seed for t in (results.training, *results.other_trainings)] == [7, 8]
     assert results.heldout_loss is not None
     assert set(results.heldout_loss.by_adapter) == {"1", "2"}

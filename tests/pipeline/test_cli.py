@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes import ChatServer, Status
-from tuneproof.records import Judgment, Outcome, Results
+from tuneproof.records import Judgment
+from tuneproof.results import Outcome, Results
 from tuneproof.workspace import read_records
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ def test_run_status_and_plan_for_programs(tmp_path: Path, tiny_recipe: Callable[
 
     plan = json.loads(tuneproof("plan", recipe, "--json").stdout)
     assert plan["rows"] == results.rows
+    assert results.training is not None
     assert plan["optimizer_steps"] == results.training.steps
     assert plan["trainable_parameters"] == results.training.trainable_parameters
     assert plan["total_parameters"] == results.training.total_parameters

@@ -13,7 +13,8 @@ from tuneproof.pipeline import Run, StageStatus, run_status
 from tuneproof.pipeline import execute as execute_stages
 from tuneproof.progress import SilentReporter
 from tuneproof.recipe_file import load_recipe
-from tuneproof.records import Answer, Arm, BatchPlan, Prompt, Results, Stop
+from tuneproof.records import Answer, Arm, BatchPlan, Prompt, Stop
+from tuneproof.results import Results
 from tuneproof.stages import STAGES, stages_until
 from tuneproof.workspace import RunDir, digest_file, read_records
 
@@ -89,6 +90,7 @@ def test_every_number_of_the_report_is_there(finished: tuple[Path, Path]) -> Non
     assert heldout.chrf is not None
     assert heldout.pairwise is None
     assert results.rows == {"train": 36, "validation": 6, "test": 18}
+    assert results.training is not None
     assert results.training.steps == 9
     assert results.training.eos_supervised_rows == 36
     # The trainer counted the tokens that it saw: in one epoch all of them, and of each row all

@@ -33,13 +33,13 @@ from tuneproof.records import (
     Preference,
     PreparedRow,
     Prompt,
-    Results,
     SequenceLoss,
     Similarity,
     Split,
     TrainingSummary,
     first_samples,
 )
+from tuneproof.results import Results
 from tuneproof.train.model import load_model, load_tokenizer
 from tuneproof.train.stage import train_adapters
 from tuneproof.workspace import RunDir, describe_file, read_records, write_records

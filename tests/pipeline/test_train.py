@@ -16,7 +16,15 @@ from tuneproof.data.templates import parse_template
 from tuneproof.errors import ModelError, StageError
 from tuneproof.recipe import Lora, Model, Monitor, Train
 from tuneproof.recipe_file import load_recipe
-from tuneproof.records import Answer, Arm, Example, LossPoint, Results, SequenceLoss, Stop
+from tuneproof.records import (
+    Answer,
+    Arm,
+    Example,
+    LossPoint,
+    SequenceLoss,
+    Stop,
+)
+from tuneproof.results import Results
 from tuneproof.train.model import add_lora, load_model, load_tokenizer
 from tuneproof.train.trainer import make_collator, make_features, training_arguments
 from tuneproof.workspace import read_records
@@ -60,6 +68,7 @@ def test_eos_is_learned_with_append_eos_and_only_then(
     # The base arm is the same model in both, whatever was trained beside it.
     assert mean_eos_nll(learned)[Arm.BASE] == mean_eos_nll(letter)[Arm.BASE]
     results = Results.model_validate_json((letter / "report/results.json").read_bytes())
+    assert results.training is not None
     assert results.training.eos_supervised_rows == 0
     # And what was learned is what was taught.
     better = Results.model_validate_json((learned / "report/results.json").read_bytes())

@@ -15,7 +15,7 @@ from tests.conftest import WORDS, write_jsonl
 from tuneproof.pipeline import Run, execute
 from tuneproof.progress import SilentReporter
 from tuneproof.recipe_file import load_recipe
-from tuneproof.records import Outcome, Results
+from tuneproof.results import Outcome, Results
 from tuneproof.stages import STAGES
 from tuneproof.workspace import RunDir
 

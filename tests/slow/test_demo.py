@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneproof.records import Outcome, Results
+from tuneproof.results import Outcome, Results
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,4 +36,5 @@ def test_make_demo_on_a_fresh_clone(tmp_path: Path) -> None:
     # What 50,000 tokens teach this model is far from the margin, on any machine.
     assert results.heldout_loss.difference.high < 0
     assert results.verdict.outcome is Outcome.BETTER
+    assert results.training is not None
     assert results.training.tokens <= 60_000

@@ -31,7 +31,8 @@ from tuneproof.generate.prompts import benchmark_prompts
 from tuneproof.generate.served import ask_server
 from tuneproof.progress import SilentReporter
 from tuneproof.recipe import Generate, Model, Server
-from tuneproof.records import Arm, Judgment, Outcome, Results
+from tuneproof.records import Arm, Judgment
+from tuneproof.results import Outcome, Results
 from tuneproof.score.alpaca_eval import score_alpaca_eval
 from tuneproof.score.mt_bench import score_mt_bench
 from tuneproof.train.model import load_tokenizer

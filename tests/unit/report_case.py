@@ -10,24 +10,26 @@ from tuneproof.recipe_file import dump_recipe
 from tuneproof.records import (
     Answer,
     Arm,
-    ArmPair,
-    BenchmarkResult,
-    Estimate,
-    HeldoutLoss,
     Judgment,
     Ledger,
     LossPoint,
     Manifest,
-    Measures,
-    Outcome,
     OutputFile,
-    PairwiseResult,
     Prompt,
-    Results,
     Similarity,
     Stop,
-    Tally,
     TrainingSummary,
+)
+from tuneproof.results import (
+    ArmPair,
+    BenchmarkResult,
+    Estimate,
+    HeldoutLoss,
+    Measures,
+    Outcome,
+    PairwiseResult,
+    Results,
+    Tally,
     Verdict,
 )
 
@@ -106,6 +108,28 @@ def pairwise() -> PairwiseResult:
     )
 
 
+def training() -> TrainingSummary:
+    return TrainingSummary(
+        steps=144,
+        epochs=3.0,
+        trainable_parameters=460_800,
+        total_parameters=134_975_808,
+        tokens=412_334,
+        supervised_tokens_per_epoch=187_201,
+        eos_supervised_rows=766,
+        rows=768,
+        rows_dropped=0,
+        rows_cut=2,
+        responses_lost=1,
+        best_step=100,
+        best_eval_loss=1.8012,
+        final_train_loss=1.7433,
+        duration_s=252.4,
+        dtype="float32",
+        device="cpu (2 threads)",
+    )
+
+
 def results(**changes: Any) -> Results:
     loss = heldout_loss()
     whole = Results(
@@ -139,25 +163,7 @@ def results(**changes: Any) -> Results:
                 pairwise=pairwise(),
             )
         },
-        training=TrainingSummary(
-            steps=144,
-            epochs=3.0,
-            trainable_parameters=460_800,
-            total_parameters=134_975_808,
-            tokens=412_334,
-            supervised_tokens_per_epoch=187_201,
-            eos_supervised_rows=766,
-            rows=768,
-            rows_dropped=0,
-            rows_cut=2,
-            responses_lost=1,
-            best_step=100,
-            best_eval_loss=1.8012,
-            final_train_loss=1.7433,
-            duration_s=252.4,
-            dtype="float32",
-            device="cpu (2 threads)",
-        ),
+        training=training(),
         ledger=Ledger(
             read=1000,
             kept=960,
@@ -452,7 +458,7 @@ def two_turn_results(name: str = "writing") -> Results:
     )  # fmt: skip
     return results(
         benchmarks={**base.benchmarks, "mt_bench": mt_bench},
-        other_trainings=(base.training.model_copy(update={"seed": 43}),),
+        other_trainings=(training().model_copy(update={"seed": 43}),),
         verdict=base.verdict.model_copy(
             update={
                 "metric": "win_rate",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tests.unit.report_case import heldout_loss, pairwise, results
-from tuneproof.records import (
+from tuneproof.records import Arm
+from tuneproof.results import (
     Alarm,
-    Arm,
     ControlAccuracy,
     Decomposition,
     Estimate,

@@ -19,7 +19,7 @@ from tuneproof.report.page import render_page
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tuneproof.records import Results
+    from tuneproof.results import Results
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

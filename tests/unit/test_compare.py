@@ -17,6 +17,7 @@ from tests.unit.compare_case import write_run
 from tuneproof.compare.comparison import ComparedMeasure, Comparison, compare_runs
 from tuneproof.compare.page import render_comparison
 from tuneproof.errors import RunDirError, StageError, UsageError
+from tuneproof.report.results_file import read_results
 from tuneproof.stats.across import across, holm, p_value
 from tuneproof.stats.distributions import t_quantile
 
@@ -205,6 +206,13 @@ def test_results_of_other_versions(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", exact=[0, 1, 1])
     older = write_run(tmp_path / "b", exact=[0, 1, 1], results={"format": 3}, sentence="Old.")
     assert compare_runs([first, older]).runs[1].sentence == "Old."
+    # What format 5 brought has a default.
+    path = older / "report" / "results.json"
+    before = json.loads(path.read_text("utf-8")) | {"format": 4, "preflight": None}
+    for name in ("preflight", "missing"):
+        del before[name]
+    path.write_text(json.dumps(before), encoding="utf-8")
+    assert read_results(path).missing == ()
     newer = write_run(tmp_path / "c", exact=[0, 1, 1], results={"format": 99})
     with pytest.raises(StageError, match=r"c/report/results.json: format = 99: is of a newer"):
         compare_runs([first, newer])

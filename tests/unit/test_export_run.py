@@ -20,7 +20,7 @@ from tuneproof.export.model_card import for_publication, model_card
 from tuneproof.export.paper import paper_files
 from tuneproof.export.run import export_all
 from tuneproof.recipe import Judge, Model, Source
-from tuneproof.records import AlpacaEvalLine, Decomposition, Results
+from tuneproof.results import AlpacaEvalLine, Decomposition, Results
 from tuneproof.workspace import RunDir, describe_file, write_json, write_records
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ def full_results() -> Results:
 def trained_run(folder: Path) -> RunDir:
     """A run whose train stage left an adapter."""
     run = RunDir(write_run(folder, exact=[0, 1, 1], name="smollm2-dolly"))
-    results = report_case.results()
     files = {
         "adapter/adapter_model.safetensors": b"weights",
         "adapter/adapter_config.json": b"{}",
@@ -73,7 +72,7 @@ def trained_run(folder: Path) -> RunDir:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     for name in ("summary.json", "summary-2.json"):
-        write_json(run.stage("train") / name, results.training.model_dump(mode="json"))
+        write_json(run.stage("train") / name, report_case.training().model_dump(mode="json"))
     write_records(run.stage("train") / "loss.jsonl", report_case.curve())
     outputs = tuple(describe_file(run.stage("train") / name, run.path) for name in files)
     run.write_manifest(manifest("train", {}).model_copy(update={"outputs": outputs}))
@@ -154,7 +153,7 @@ def test_figures_of_what_was_not_measured_are_not_made() -> None:
 
 def card(recipe: Recipe, results: Results | None = None) -> ModelCard:
     text = model_card(
-        recipe, report_case.results().training, ledger=None, results=results,
+        recipe, report_case.training(), ledger=None, results=results,
         missing="judge has not finished",
     )  # fmt: skip
     return ModelCard(text)

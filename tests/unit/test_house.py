@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "tuneproof"
 
 LEVELS = [
     {"errors", "records", "loss_chart"},
+    {"results"},
     {"recipe", "workspace", "progress", "hub", "registration", "processes"},
     {"recipe_file"},
     {"assets"},

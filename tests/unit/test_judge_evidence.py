@@ -23,9 +23,7 @@ from tuneproof.records import (
     ControlOutcome,
     CutPreference,
     Example,
-    JudgeCheck,
     Judgment,
-    Outcome,
     Preference,
     PreparedRow,
     Prompt,
@@ -35,6 +33,7 @@ from tuneproof.records import (
     Stop,
 )
 from tuneproof.report.judging import drift, registration, with_checks
+from tuneproof.results import JudgeCheck, Outcome
 from tuneproof.stats.decomposition import decompose
 from tuneproof.stats.summary import summarize
 from tuneproof.stats.verdict import decide
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 
     from tests.fakes import Behaviour
     from tuneproof.judge.stage import JudgeFacts
-    from tuneproof.records import Verdict
+    from tuneproof.results import Verdict
 
 N = 20
 # 18 of 18 controls: a lower bound of 0.824.

@@ -18,13 +18,12 @@ from tuneproof.records import (
     Answer,
     Arm,
     Judgment,
-    Outcome,
     Preference,
     Prompt,
     Similarity,
     Stop,
-    Verdict,
 )
+from tuneproof.results import Outcome, Verdict
 from tuneproof.stats.summary import summarize
 from tuneproof.stats.verdict import decide
 from tuneproof.workspace import read_records, write_records

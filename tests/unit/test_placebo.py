@@ -11,18 +11,13 @@ import pytest
 from tuneproof.data.placebo import derangement, shuffle_responses
 from tuneproof.errors import DataError
 from tuneproof.recipe import VerdictRule
-from tuneproof.records import (
-    Arm,
-    Example,
-    PlaceboResult,
-    Prompt,
-    SequenceLoss,
-    Similarity,
-)
+from tuneproof.records import Arm, Example, Prompt, SequenceLoss, Similarity
 from tuneproof.stats.placebo import placebo_result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tuneproof.results import PlaceboResult
 
 
 def example(i: int, response: str) -> Example:

@@ -7,7 +7,6 @@ import pytest
 from tuneproof.data.encode import EncodedRow
 from tuneproof.data.templates import parse_template
 from tuneproof.plan.findings import (
-    Finding,
     by_severity,
     double_bos,
     empty_section,
@@ -21,7 +20,7 @@ from tuneproof.plan.findings import (
     vocabulary_mismatch,
 )
 from tuneproof.recipe import Train
-from tuneproof.records import Example
+from tuneproof.records import Example, Finding
 
 BOS, EOS = 1, 2
 REFERENCE = Train(append_eos=False, loss_on="text", max_length=8)

@@ -19,21 +19,12 @@ from tests.unit.report_reading import (
     write,
 )
 from tuneproof.recipe import VerdictRule
-from tuneproof.records import (
-    Arm,
-    Estimate,
-    Judgment,
-    Ledger,
-    LossPoint,
-    Outcome,
-    Results,
-    Stop,
-    Verdict,
-)
+from tuneproof.records import Arm, Judgment, Ledger, LossPoint, Stop
 from tuneproof.report.cases import Case, build_cases
 from tuneproof.report.content import rule
 from tuneproof.report.markdown import cell, fence, inline
 from tuneproof.report.untrusted import visible
+from tuneproof.results import Estimate, Outcome, Results, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,19 +22,11 @@ from tuneproof.recipe import (
     Recipe,
     Source,
 )
-from tuneproof.records import (
-    Answer,
-    Arm,
-    BenchmarkResult,
-    MtBenchLine,
-    MtBenchMatches,
-    Preference,
-    Prompt,
-    Stop,
-)
+from tuneproof.records import Answer, Arm, Preference, Prompt, Stop
 from tuneproof.report.benchmarks import finished, judging_findings
 from tuneproof.report.build import own_tables
 from tuneproof.report.cases import build_cases
+from tuneproof.results import BenchmarkResult, MtBenchLine, MtBenchMatches
 from tuneproof.stats.summary import benchmark_result
 
 if TYPE_CHECKING:

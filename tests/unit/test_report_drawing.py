@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tests.unit import report_evidence_case as case
-from tuneproof.records import Estimate, LossPoint
+from tuneproof.records import LossPoint
 from tuneproof.report.drawing import (
     MOST_ROWS,
     IntervalBar,
@@ -15,6 +15,7 @@ from tuneproof.report.drawing import (
     loss_rows,
     waterfall,
 )
+from tuneproof.results import Estimate
 
 
 def of(value: float, low: float | None, high: float | None) -> Estimate:

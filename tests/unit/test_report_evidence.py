@@ -11,20 +11,19 @@ from tests.unit import report_case as plain
 from tests.unit import report_evidence_case as case
 from tests.unit.report_reading import EVIL, Page, outside_fences, render
 from tuneproof.recipe import VerdictRule
-from tuneproof.records import (
+from tuneproof.records import Arm, OutputFile
+from tuneproof.report import evidence
+from tuneproof.report.content import key_figures
+from tuneproof.report.pairwise import decomposed
+from tuneproof.results import (
     Alarm,
-    Arm,
     Estimate,
-    OutputFile,
     PairwiseResult,
     RatingsResult,
     Registered,
     ReplyDrift,
     Results,
 )
-from tuneproof.report import evidence
-from tuneproof.report.content import key_figures
-from tuneproof.report.pairwise import decomposed
 
 OUTPUTS = pytest.mark.parametrize("name", ["report.md", "index.html"])
 CHANGES = ("verdict.smallest_effect was 0.02, is 0", "judge.model was gpt-4o, is gpt-4o-mini")
@@ -236,6 +235,25 @@ def test_an_alarm_names_its_benchmark_where_there_are_several() -> None:
     assert evidence.alarms(several) == ["Fair-base (MT-Bench): loop (3 of 1,200)."]
     nobodys = alarm.model_copy(update={"arm": None, "benchmark": None})
     assert evidence.alarms(plain.results(alarms=(nobodys,))) == ["Loop (3 of 1,200)."]
+
+
+def test_an_alarm_on_the_answers_of_several_is_said_once() -> None:
+    def loops(arm: str, benchmark: str, n: int, of: int) -> Alarm:
+        text = f"{n} of {of} answers repeat themselves in a loop"
+        return Alarm(id="loops", benchmark=benchmark, arm=arm, count=n, of=of, text=text)
+
+    found = (
+        loops("tuned", "heldout", 7, 40),
+        loops("base", "heldout", 4, 40),
+        loops("tuned", "mt_bench", 8, 32),
+        Alarm(id="empty", benchmark="mt_bench", arm="base", count=2, of=32,
+              text="2 of 32 answers are empty"),
+    )  # fmt: skip
+    assert evidence.alarms(plain.two_turn_results().model_copy(update={"alarms": found})) == [
+        "Answers repeat themselves in a loop. Answers to held-out questions: tuned 7 of 40, base "
+        "4 of 40; MT-Bench: tuned 8 of 32.",
+        "Base (MT-Bench): 2 of 32 answers are empty.",
+    ]
 
 
 # --- the judge ---------------------------------------------------------------------------------

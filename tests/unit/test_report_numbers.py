@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tuneproof.records import Estimate
 from tuneproof.report.numbers import count, duration, number, parts, share_of, show, size
+from tuneproof.results import Estimate
 
 
 def of(value: float | None, low: float | None, high: float | None, **more: object) -> Estimate:
@@ -44,8 +44,9 @@ def test_an_estimate_without_value_reads_as_its_note() -> None:
 
 def test_a_value_without_interval_says_so() -> None:
     assert show(of(2.4, None, None, n_scored=1)) == "2.400 (no interval, n = 1)"
-    assert show(of(2.4, None, None, note="one question")) == (
-        "2.400 (no interval: one question, n = 96)"
+    assert show(of(2.4, None, None, note="one value")) == "2.400 (no interval: one value, n = 96)"
+    assert show(of(2.4, None, None, n_scored=1, note="one question gives no interval")) == (
+        "2.400 (no interval, n = 1)"
     )
 
 
@@ -57,6 +58,13 @@ def test_a_bound_that_is_not_zero_is_not_shown_as_zero() -> None:
     # An interval wholly below zero must not look as if it touched zero.
     assert show(of(-0.01, -0.02, -0.00004)) == "−0.01000 (−0.02000 to −0.00004, n = 96)"
     assert show(of(0.0, 0.0, 0.0), percent=True) == "0.0 % (0.0 to 0.0, n = 96)"
+    assert show(of(0.3, 0.0004, 0.5), percent=True) == "30.00 % (0.04 to 50.00, n = 96)"
+
+
+def test_what_only_rounding_tells_from_zero_is_zero() -> None:
+    # A judge's probabilities make bounds such as 1e-7.
+    assert show(of(4e-8, 1e-9, 1e-7), percent=True) == "0.0 % (0.0 to 0.0, n = 96)"
+    assert show(of(0.3, 1e-9, 0.5), percent=True) == "30.0 % (0.0 to 50.0, n = 96)"
 
 
 def test_a_detectable_effect_is_told_in_the_unit_of_a_difference() -> None:

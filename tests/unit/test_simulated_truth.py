@@ -29,7 +29,8 @@ from tests.simulated import (
 from tuneproof.judge.matches import Pair, preferences
 from tuneproof.judge.own import OwnPairwise
 from tuneproof.recipe import VerdictRule
-from tuneproof.records import Arm, Outcome
+from tuneproof.records import Arm
+from tuneproof.results import Outcome
 from tuneproof.stats.bootstrap import Column, bootstrap_mean
 from tuneproof.stats.decomposition import decompose
 from tuneproof.stats.estimates import SHARE

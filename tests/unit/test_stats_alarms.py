@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tests.conftest import shared
-from tuneproof.records import Alarm
+from tuneproof.results import Alarm
 from tuneproof.stats.alarms import (
     AnswerWatch,
     has_judge_markup,

@@ -13,7 +13,7 @@ from tuneproof.stats.bootstrap import Column, bootstrap_mean, bootstrap_means
 from tuneproof.stats.estimates import SHARE, SHARE_DIFFERENCE, mean
 
 if TYPE_CHECKING:
-    from tuneproof.records import Estimate
+    from tuneproof.results import Estimate
 
 
 def interval(estimate: Estimate) -> tuple[float, float]:

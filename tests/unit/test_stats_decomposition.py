@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tuneproof.records import Arm, CutPreference, Decomposition
+from tuneproof.records import Arm, CutPreference
 from tuneproof.stats.decomposition import decompose, rounded, sentence
 from tuneproof.stats.distributions import t_quantile
+
+if TYPE_CHECKING:
+    from tuneproof.results import Decomposition
 
 
 def row(

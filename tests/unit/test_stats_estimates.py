@@ -21,7 +21,7 @@ from tuneproof.stats.estimates import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tuneproof.records import Estimate
+    from tuneproof.results import Estimate
 
 
 def names(n: int) -> list[str]:

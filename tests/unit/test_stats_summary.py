@@ -16,8 +16,8 @@ from tuneproof.records import (
     SequenceLoss,
     Similarity,
     Stop,
-    Tally,
 )
+from tuneproof.results import Tally
 from tuneproof.stats.summary import benchmark_result, heldout_loss, summarize
 
 BASE, TUNED = Arm.BASE, Arm.TUNED

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from tuneproof.recipe import VerdictRule
-from tuneproof.records import (
-    Arm,
+from tuneproof.records import Arm
+from tuneproof.results import (
     ArmPair,
     BenchmarkResult,
     Estimate,
     HeldoutLoss,
+    JudgeCheck,
     Outcome,
     PairwiseResult,
     Tally,
@@ -272,6 +273,20 @@ def test_a_judge_that_follows_the_order() -> None:
     once = of(None, orders=1)
     assert once.outcome is Outcome.BETTER
     assert any("one order only" in reason for reason in once.reasons)
+
+
+def test_the_sentence_has_a_refused_judges_score_and_the_reasons_its_whole_record() -> None:
+    result = benchmark(win_rate=estimate(0.8, 0.7, 0.9))
+    assert result.pairwise is not None
+    record = "The judge is refused: it named 48 of 90 (lower bound 0.431, under 0.8; 23 ties)."
+    check = JudgeCheck(protocol="p", passes=False, sentence=record)
+    pairwise = result.pairwise.model_copy(update={"check": check})
+    results = {"heldout": result.model_copy(update={"pairwise": pairwise})}
+    found = decide(VerdictRule(metric="win_rate"), None, results)
+    assert (
+        found.sentence == "Inconclusive, for this adapter: the judge is refused: it named 48 of 90."
+    )
+    assert found.reasons[0] == record
 
 
 def test_order_agreement_does_not_matter_to_other_metrics() -> None:

@@ -9,17 +9,8 @@ from tuneproof.judge.accuracy import wilson
 from tuneproof.judge.matches import Pair, preferences
 from tuneproof.judge.own import OwnPairwise, parse
 from tuneproof.recipe import Judge, VerdictRule
-from tuneproof.records import (
-    Arm,
-    BenchmarkResult,
-    CutPreference,
-    Judgment,
-    Outcome,
-    PairwiseResult,
-    Prompt,
-    Verdict,
-    preferred,
-)
+from tuneproof.records import Arm, CutPreference, Judgment, Prompt, preferred
+from tuneproof.results import BenchmarkResult, Outcome, PairwiseResult, Verdict
 from tuneproof.stats.second_opinion import second_opinion
 from tuneproof.stats.summary import benchmark_result
 from tuneproof.stats.verdict import decide

@@ -167,7 +167,7 @@ def test_clock() -> None:
 @pytest.fixture
 def done(run: RunDir) -> RunDir:
     write_records(run.stage("train") / "loss.jsonl", report_case.curve())
-    summary = report_case.results().training.model_dump(mode="json")
+    summary = report_case.training().model_dump(mode="json")
     write_json(run.stage("train") / "summary.json", summary)
     run.write_manifest(manifest("train", {}))
     return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,11 +35,13 @@ def _execute(
 ) -> None:
     from tuneproof.pipeline import execute
     from tuneproof.recipe_file import load_recipe
-    from tuneproof.stages import stages_until
+    from tuneproof.stages import preflight, stages_until
 
     recipe = load_recipe(recipe_file, overrides or ())
     run = run_of(recipe, run_dir, quiet=quiet)
-    statuses = execute(run, stages_until(until))
+    # What the preflight looks at has to be there where something is trained.
+    first = preflight if until != "prepare" else None
+    statuses = execute(run, stages_until(until), first=first)
     if rank() > 0:
         return  # the first of several processes speaks for all
     if until == "report":
@@ -51,7 +53,7 @@ def _execute(
 
 def _print_verdict(run: Run, *, as_json: bool) -> None:
     from tuneproof.progress import printable
-    from tuneproof.records import Results
+    from tuneproof.results import Results
 
     folder = run.dir.stage("report")
     text = (folder / "results.json").read_text("utf-8")
@@ -165,7 +167,9 @@ def judge(
 
 @app.command()
 def report(
-    recipe: RecipeArg,
+    recipe: Annotated[
+        Path, typer.Argument(help="The recipe, or a run's folder.", metavar="RECIPE|RUN")
+    ],
     run_dir: RunDirOption = None,
     overrides: SetOption = None,
     quiet: QuietOption = False,
@@ -173,9 +177,34 @@ def report(
 ) -> None:
     """Estimates, verdict and report (and what that needs).
 
+    Given the folder of a run, a report of what the run holds now: no other stage is run, and the
+    report says which are missing.
+
     Example: tuneproof report recipes/demo.yaml
     """
+    if recipe.is_dir():
+        _report_run(recipe, run_dir, overrides, quiet=quiet, as_json=as_json)
+        return
     _execute(recipe, run_dir, overrides, until="report", quiet=quiet, as_json=as_json)
+
+
+def _report_run(
+    folder: Path, run_dir: Path | None, overrides: list[str] | None, *, quiet: bool, as_json: bool
+) -> None:
+    from tuneproof.errors import UsageError
+    from tuneproof.recipe_file import load_recipe
+    from tuneproof.stages import report_what_there_is
+    from tuneproof.workspace import RunDir
+
+    if run_dir is not None or overrides:
+        raise UsageError(
+            "is for a recipe: the report of a run is of what it holds",
+            place="--run-dir" if run_dir is not None else "--set",
+        )
+    RunDir(folder).must_be_run()
+    run = run_of(load_recipe(RunDir(folder).recipe_file), folder, quiet=quiet)
+    report_what_there_is(run)
+    _print_verdict(run, as_json=as_json)
 
 
 @app.command()

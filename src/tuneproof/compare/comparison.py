@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from tuneproof.compare.measures import Common, common_measures
 from tuneproof.compare.reading import RunRead, labels, read_run
 from tuneproof.errors import UsageError
-from tuneproof.records import Arm, Estimate, Record
+from tuneproof.records import Arm, Record
+from tuneproof.results import Estimate  # noqa: TC001 (pydantic reads it at run time)
 from tuneproof.stats.across import across, holm
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from tuneproof.workspace import RunDir, read_records
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tuneproof.records import Manifest, Verdict
+    from tuneproof.records import Manifest
+    from tuneproof.results import Verdict
 
 STAGES = ("prepare", "train", "generate", "judge")
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         LeftOut,
         SharedQuestions,
     )
-    from tuneproof.records import Estimate
+    from tuneproof.results import Estimate
 
 KINDS = {
     "heldout_loss": HELDOUT_LOSS,

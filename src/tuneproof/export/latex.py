@@ -17,8 +17,13 @@ from tuneproof.report.untrusted import visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tuneproof.records import BenchmarkResult, Decomposition, PairwiseResult, Results
     from tuneproof.report.tables import Table
+    from tuneproof.results import (
+        BenchmarkResult,
+        Decomposition,
+        PairwiseResult,
+        Results,
+    )
 
 _HEAD = "% Made by tuneproof export. Needs \\usepackage{booktabs}, and UTF-8 input.\n"
 _SPECIAL = {

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tuneproof.recipe import Data, Model, Recipe
-    from tuneproof.records import Ledger, Results, TrainingSummary
+    from tuneproof.records import Ledger, TrainingSummary
+    from tuneproof.results import Results
 
 
 def model_card(

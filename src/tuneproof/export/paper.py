@@ -11,14 +11,15 @@ from tuneproof.report.figures import Saved, decomposition_figure, loss_figure, w
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tuneproof.records import LossPoint, Results
+    from tuneproof.records import LossPoint
+    from tuneproof.results import Results
 
 
 def paper_files(results: Results, curve: Sequence[LossPoint]) -> dict[str, str | bytes]:
     """File name to content. A figure of what was not measured is not made."""
     files: dict[str, str | bytes] = dict(latex_tables(results))
     figures: dict[str, Saved | None] = {
-        "loss": loss_figure(curve, best_step=results.training.best_step),
+        "loss": loss_figure(curve, best_step=results.best_step),
         "win_rates": win_rate_figure(results),
     }
     for name, result in results.benchmarks.items():

@@ -13,7 +13,7 @@ from tuneproof.export.model_card import model_card
 from tuneproof.export.paper import paper_files
 from tuneproof.export.write import export_run
 from tuneproof.recipe_file import load_recipe
-from tuneproof.records import LossPoint, Results, TrainingSummary
+from tuneproof.records import LossPoint, TrainingSummary
 from tuneproof.report.results_file import read_results
 from tuneproof.report.untrusted import encodable
 from tuneproof.workspace import read_records, replacing_folder, write_atomic
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tuneproof.recipe import Recipe
+    from tuneproof.results import Results
     from tuneproof.workspace import RunDir
 
 STAGES = ("prepare", "train", "generate", "judge", "report")

@@ -14,7 +14,8 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Final, Literal
 
 from tuneproof.judge.controls import OPPONENT, ControlKind
-from tuneproof.records import Arm, ControlAccuracy, Estimate
+from tuneproof.records import Arm
+from tuneproof.results import ControlAccuracy, Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,8 @@ from tuneproof.judge.games import Game, judgments
 from tuneproof.judge.matches import build_matches, build_pairs, preferences
 from tuneproof.judge.reference import ReferencePairwise
 from tuneproof.recipe import rng
-from tuneproof.records import Arm, ControlOutcome, JudgeCheck, RepeatedReply, Split
+from tuneproof.records import Arm, ControlOutcome, RepeatedReply, Split
+from tuneproof.results import JudgeCheck
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -40,7 +40,6 @@ from tuneproof.judge.rounds import Round, make_round
 from tuneproof.judge.similarity import similarity
 from tuneproof.records import (
     Answer,
-    JudgeCheck,
     Judgment,
     PreparedRow,
     Prompt,
@@ -49,6 +48,7 @@ from tuneproof.records import (
     Stop,
     first_samples,
 )
+from tuneproof.results import JudgeCheck
 from tuneproof.workspace import Journal, read_records, write_records
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tuneproof.plan import controls, evaluation, findings, power, repeats
 from tuneproof.plan.cards import CARDS, TimePlan, Work, measured_rate, plan_time
 from tuneproof.plan.controls import PlannedControls, planned_controls
 from tuneproof.plan.cost import AnswerTokens, Cost, plan_cost
-from tuneproof.plan.findings import Finding, by_severity
+from tuneproof.plan.findings import by_severity
 from tuneproof.plan.geometry import Geometry, find_geometry
 from tuneproof.plan.judging import Asked, asked_questions
 from tuneproof.plan.memory import GIB, Batch, MemoryGib, Setting, estimate_memory
@@ -27,7 +27,7 @@ from tuneproof.plan.tokens import (
     encode,
 )
 from tuneproof.progress import hush_transformers
-from tuneproof.records import Ledger, Record, Split
+from tuneproof.records import Finding, Ledger, Record, Split
 from tuneproof.train.model import load_tokenizer
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class Plan(Record):
 def make_plan(
     recipe: Recipe,
     *,
+    prepared: Prepared | None = None,
     run_dir: Path | None = None,
     tokens_per_s: float | None = None,
     usd_per_gpu_hour: float | None = None,
@@ -97,6 +98,7 @@ def make_plan(
     """Count, estimate and look for what is wrong.
 
     Args:
+        prepared: the recipe's data, where it was prepared already.
         run_dir: the run's folder, where an earlier training of it may say how fast it was; None is
             ``runs/<name>``.
         tokens_per_s: real training tokens a second, where the user knows.
@@ -107,7 +109,8 @@ def make_plan(
     """
     hush_transformers()
     template = check_data(recipe.data)
-    prepared = prepare(recipe.data, recipe.seed)
+    if prepared is None:
+        prepared = prepare(recipe.data, recipe.seed)
     tokenizer = _tokenizer(recipe)
     geometry = find_geometry(recipe.model, recipe.lora)
     train = encode(recipe, tokenizer, template, prepared.splits[Split.TRAIN])

@@ -22,8 +22,8 @@ from tuneproof.data.questions import (
 from tuneproof.judge.accuracy import wilson
 from tuneproof.judge.controls import ControlKind, Controls, KnownAnswer, build_controls
 from tuneproof.judge.mt_bench import MtBenchPairwise
-from tuneproof.plan.findings import Finding
 from tuneproof.plan.judging import is_pairwise, protocol_name
+from tuneproof.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

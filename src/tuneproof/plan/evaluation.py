@@ -9,8 +9,8 @@ import re
 from typing import TYPE_CHECKING
 
 from tuneproof import recipe as recipes
-from tuneproof.plan.findings import Finding
 from tuneproof.plan.judging import decisive, games_of, is_pairwise
+from tuneproof.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,15 +3,14 @@
 Each is a small pure function that counts on the data it is given and returns a finding or None.
 Those about repeated rows are in ``repeats``, those about judging and verdict in ``evaluation``.
 
-``error`` is what makes the result wrong or a conclusion from it invalid, ``warning`` what weakens
-it, ``note`` what to know when reading it.
+What the severities mean stands with ``Finding``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from tuneproof.records import Record
+from tuneproof.records import SEVERITIES, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,23 +20,17 @@ if TYPE_CHECKING:
     from tuneproof.recipe import Train
     from tuneproof.records import Example
 
-Severity = Literal["error", "warning", "note"]
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-
-
-class Finding(Record):
-    """One thing that looks wrong: how bad, how many rows or questions, the evidence, the remedy."""
-
-    id: str
-    severity: Severity
-    count: int
-    evidence: str
-    remedy: str
-
 
 def by_severity(findings: Iterable[Finding]) -> list[Finding]:
     """Errors first; within a severity as they come."""
     return sorted(findings, key=lambda f: SEVERITIES.index(f.severity))
+
+
+def tally(findings: Iterable[Finding]) -> str:
+    """``2 errors, 1 note``; ``none``."""
+    found = [f.severity for f in findings]
+    counts = {s: found.count(s) for s in SEVERITIES}
+    return ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items() if n) or "none"
 
 
 def share(part: int, whole: int) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuneproof.errors import RecipeError
-from tuneproof.plan.findings import Finding
 from tuneproof.plan.judging import decisive, is_pairwise
+from tuneproof.records import Finding
 from tuneproof.stats.power import effective_questions, minimum_detectable_effect
 
 if TYPE_CHECKING:

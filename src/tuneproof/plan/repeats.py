@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuneproof.plan import duplicates
-from tuneproof.plan.findings import TOLERATED, Finding, Severity, for_example, share
+from tuneproof.plan.findings import TOLERATED, for_example, share
 from tuneproof.progress import printable
-from tuneproof.records import Record, Split
+from tuneproof.records import Finding, Record, Severity, Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from tuneproof.plan.findings import tally
 from tuneproof.progress import printable
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def plan_text(plan: Plan) -> list[Text]:
     ):
         lines += [Text(""), Text(title, style="bold cyan")]
         lines += [Text(line) for line in body]
-    lines += [Text(""), Text.assemble(("Findings", "bold cyan"), f"  {_tally(plan)}")]
+    lines += [Text(""), Text.assemble(("Findings", "bold cyan"), f"  {tally(plan.findings)}")]
     for finding in plan.findings:
         style = _STYLES[finding.severity]
         lines.append(Text(""))
@@ -261,11 +262,6 @@ def _disk(plan: Plan) -> Iterator[str]:
         f"{disk.total:.2f}: model {disk.model_cache:.2f}, adapters {disk.adapter:.3f}, checkpoints "
         f"{disk.checkpoints:.3f} while training",
     )
-
-
-def _tally(plan: Plan) -> str:
-    counts = {s: sum(f.severity == s for f in plan.findings) for s in _STYLES}
-    return ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items() if n) or "none"
 
 
 def _usd(usd: float | None) -> str:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import Answer, BenchmarkResult, PairwiseResult, Preference, Prompt
+    from tuneproof.records import Answer, Preference, Prompt
+    from tuneproof.results import BenchmarkResult, PairwiseResult
 
 
 def finished(

@@ -31,12 +31,11 @@ if TYPE_CHECKING:
         Judgment,
         LossPoint,
         Manifest,
-        MtBenchLine,
         Prompt,
-        Results,
         Similarity,
     )
     from tuneproof.report.tables import Table
+    from tuneproof.results import MtBenchLine, Results
 
 
 def write_report(
@@ -69,7 +68,7 @@ def write_report(
         out: the folder; made if it is absent.
     """
     cases = build_cases(prompts, answers=answers, similarities=similarities, judgments=judgments)
-    loss = loss_figure(curve, best_step=results.training.best_step)
+    loss = loss_figure(curve, best_step=results.best_step)
     markdown = render_markdown(
         results,
         recipe=recipe,

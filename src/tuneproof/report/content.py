@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tuneproof.recipe import VerdictRule
-    from tuneproof.records import (
+    from tuneproof.report.tables import Table
+    from tuneproof.results import (
         ArmPair,
         BenchmarkResult,
         Measures,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
         RatingsResult,
         Results,
     )
-    from tuneproof.report.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +129,13 @@ def verdict_figure(results: Results) -> Figure:
     if len(results.benchmarks) > 1 and verdict.benchmark in TITLES and kind is not HELDOUT_LOSS:
         label = f"{kind.label} ({TITLES[verdict.benchmark]})"
     return Figure(label=label, shown=shown, explained=_explained(kind, verdict.against))
+
+
+def outcome(results: Results) -> str:
+    """The verdict in a word, or that there is none for want of a stage."""
+    if results.missing and results.verdict.estimate.value is None:
+        return "no verdict yet"
+    return results.verdict.outcome.value
 
 
 def key_figures(results: Results) -> list[Figure]:

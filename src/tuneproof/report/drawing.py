@@ -16,7 +16,8 @@ from tuneproof.report.numbers import count, number, parts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tuneproof.records import Decomposition, Estimate, LossPoint
+    from tuneproof.records import LossPoint
+    from tuneproof.results import Decomposition, Estimate
 
 MOST_ROWS = 600
 """Of the table beside a loss curve; of more, every so manyth train loss is left out."""

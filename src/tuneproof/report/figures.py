@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from tuneproof.records import Decomposition, Estimate, LossPoint, Results
+    from tuneproof.records import LossPoint
+    from tuneproof.results import Decomposition, Estimate, Results
 
 # Of Okabe and Ito's colours, which readers with any colour vision can tell apart; the line's
 # form (plain, or with marks) tells the series apart in black and white.

@@ -10,8 +10,9 @@ import math
 from typing import TYPE_CHECKING
 
 from tuneproof.judge.registering import registered, registration_of
-from tuneproof.records import Alarm, Arm, ReplyDrift, Stop, preferred
+from tuneproof.records import Arm, Stop, preferred
 from tuneproof.registration import standing
+from tuneproof.results import Alarm, ReplyDrift
 from tuneproof.stats.alarms import AnswerWatch, length_drift, unstopped
 from tuneproof.stats.pairwise import win_rate
 
@@ -20,16 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import (
-        Answer,
+    from tuneproof.records import Answer, Preference, Prompt, Rating, RepeatedReply
+    from tuneproof.results import (
         BenchmarkResult,
         JudgeCheck,
         PairwiseResult,
-        Preference,
-        Prompt,
-        Rating,
         Registered,
-        RepeatedReply,
     )
 
 

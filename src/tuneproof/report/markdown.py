@@ -16,6 +16,8 @@ from tuneproof.report.provenance import (
     ledger_rows,
     package_sets,
     plan_rows,
+    preflight_groups,
+    preflight_said,
     registration_rows,
     stage_runs,
     training_rows,
@@ -27,10 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import ArmPair, Manifest, Results
+    from tuneproof.records import Manifest
     from tuneproof.report.cases import Case, Cases, Reply, Side
     from tuneproof.report.pairwise import Pairwise
     from tuneproof.report.tables import Table
+    from tuneproof.results import ArmPair, Results
 
 _N_SAMPLES = 6
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
@@ -111,9 +114,14 @@ def _verdict(results: Results, recipe: Recipe, findings: Sequence[str]) -> list[
     figure = content.verdict_figure(results)
     standing, beside = evidence.standing(results), evidence.beside_verdict(results)
     more = "".join(f"; {cell(part)}" for part in (beside, figure.explained) if part)
-    blocks = [
-        f"# {inline(results.verdict.sentence)}",
-        f"Verdict: **{results.verdict.outcome.value}**, {standing.badge}. {cell(figure.label)}: "
+    blocks = [f"# {inline(results.verdict.sentence)}"]
+    if results.missing:
+        blocks += [
+            "> **Not finished.** This is a report of what the run holds. Missing:",
+            _list(f"{m.stage}: {inline(m.why)}. {inline(m.command)}" for m in results.missing),
+        ]
+    blocks += [
+        f"Verdict: **{content.outcome(results)}**, {standing.badge}. {cell(figure.label)}: "
         f"{cell(figure.shown.text)}{more}.",
     ]
     alarms = evidence.alarms(results)
@@ -242,18 +250,30 @@ def _own_table(table: Table) -> list[str]:
 
 
 def _training(results: Results) -> list[str]:
+    rows = [(a, cell(b)) for a, b in training_rows(results)]
     return [
         "## Training",
         "![Train and validation loss against the optimizer step](loss.svg)",
         "The same figure as [PNG](loss.png), its numbers as [CSV](loss.csv).",
-        _table(("Training", ""), [(a, cell(b)) for a, b in training_rows(results)]),
+        *([_table(("Training", ""), rows)] if rows else []),
     ]
 
 
 def _data(results: Results) -> list[str]:
     rows = ledger_rows(results.ledger)
     rows += [(f"Split: {split}", count(n)) for split, n in results.rows.items()]
-    return ["## Data", _table(("Rows", "Count"), [(cell(a), b) for a, b in rows])]
+    table = _table(("Rows", "Count"), [(cell(a), b) for a, b in rows])
+    found = [f for group in preflight_groups(results) for f in group.findings]
+    listed = _list(
+        f"{f.severity}, {f.id}: {inline(f.evidence)} → {inline(f.remedy)}" for f in found
+    )
+    return [
+        "## Data",
+        table if rows else "Rows: not prepared.",
+        "### Preflight",
+        inline(preflight_said(results)),
+        *([listed] if found else []),
+    ]
 
 
 def _answers(cases: Cases) -> list[str]:

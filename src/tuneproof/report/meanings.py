@@ -5,6 +5,7 @@ The reader may know none of them. Nothing is computed or escaped here.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from tuneproof.records import Arm
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import ArmPair, Estimate, JudgeCheck, Results
+    from tuneproof.results import ArmPair, Estimate, JudgeCheck, Results
+
+_DEGREES = re.compile(r"\bt\(\d+\)")
+"""How an interval of Student's t is marked, with its degrees of freedom."""
 
 
 def meanings(results: Results, recipe: Recipe) -> list[tuple[str, str]]:
     """(Term, meaning) of every measure that the report shows."""
     n_adapters = 1 + len(results.other_trainings)
     level = f"{results.verdict.estimate.level * 100:g} %"
-    found = list(dict.fromkeys(e.method for e in _estimates(results) if e.method))
-    methods = f" Made by: {'; '.join(found)}." if found else ""
+    methods = (_DEGREES.sub("Student's t", e.method) for e in _estimates(results))
+    found = list(dict.fromkeys(m for m in methods if m not in ("", "none")))
+    made_by = f" Made by: {'; '.join(found)}." if found else ""
     seeds = (
         f"Of {n_adapters} adapters, each from a training seed of its own, it also covers what they "
         "differ by. "
@@ -46,7 +51,7 @@ def meanings(results: Results, recipe: Recipe) -> list[tuple[str, str]]:
             "level is named) and the number of questions it rests on. The interval covers the "
             f"chance of having drawn these questions and not others of their kind. {seeds}"
             "Turns and orders of one question count as one. Unscored questions are counted apart, "
-            "never as wrong." + methods,
+            "never as wrong." + made_by,
         ),
         (
             HELDOUT_LOSS.label,

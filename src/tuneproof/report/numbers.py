@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tuneproof.records import Estimate
+    from tuneproof.results import Estimate
 
 NOT_MEASURED = "not measured"
 _USUAL_LEVEL = 0.95
-_MOST_DIGITS = 5
+_MOST_DIGITS, _MOST_DIGITS_PERCENT = 5, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,8 @@ def parts(
 
     ``percent`` writes a share as a percentage. ``signed`` marks a difference: it carries its sign,
     and a difference of percentages is in points. ``digits`` (by default 1 for percentages, else 3)
-    grows where a bound that is not zero would be rounded to zero. A level other than 95 % is named.
+    grows a little where a bound that is not zero would be rounded to zero. A level other than 95 %
+    is named.
     """
     if estimate is None:
         return Shown(value=NOT_MEASURED, interval="", n="", measured=False)
@@ -79,7 +80,10 @@ def parts(
     bounds = [b * scale for b in (estimate.low, estimate.high) if b is not None]
     if digits is None:
         digits = 1 if percent else 3
-    while digits < _MOST_DIGITS and any(b and not float(f"{b:.{digits}f}") for b in bounds):
+    most = max(digits, _MOST_DIGITS_PERCENT if percent else _MOST_DIGITS)
+    # What is zero with all of them is written as zero with few.
+    seen = [b for b in bounds if float(f"{b:.{most}f}")]
+    while any(not float(f"{b:.{digits}f}") for b in seen):
         digits += 1
     if len(bounds) == 2:
         low, high = (number(b, digits=digits, signed=signed) for b in bounds)
@@ -87,7 +91,9 @@ def parts(
         if abs(estimate.level - _USUAL_LEVEL) > 1e-9:
             interval = f"{estimate.level * 100:g} % interval {interval}"
     else:
-        interval = f"no interval: {estimate.note}" if estimate.note else "no interval"
+        # That one question gives none, its n says beside it.
+        told = estimate.note if estimate.n_scored > 1 else ""
+        interval = f"no interval: {told}" if told else "no interval"
     value = number(estimate.value * scale, digits=digits, signed=signed) + unit
     return Shown(
         value=value,

@@ -23,6 +23,8 @@ from tuneproof.report.provenance import (
     ledger_rows,
     package_sets,
     plan_rows,
+    preflight_groups,
+    preflight_said,
     registration_rows,
     stage_runs,
     training_rows,
@@ -37,17 +39,18 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import Decomposition, LossPoint, Manifest, Results
+    from tuneproof.records import LossPoint, Manifest
     from tuneproof.report.behaviour import Behaviour
     from tuneproof.report.cases import Case, Cases
     from tuneproof.report.pairwise import Decomposed, Split
+    from tuneproof.results import Decomposition, Results
 
 _WIDTHS = (736, 340)  # a drawing for wide screens and paper, one for narrow screens
 _FOREST_WIDTH = 180
 _RATES_WIDTH = 260
-SCRIPTS = ("loss.js", "words.js", "answers.js")
+SCRIPTS = ("loss.js", "words.js", "question.js", "answers.js")
 """The page's script, in this order."""
-MOST_WITHOUT_SCRIPT = 1_000_000
+MOST_WITHOUT_SCRIPT = 900_000
 """Characters of the questions and answers that stand in the page for readers without scripts; of
 more, a sample does."""
 MOST_OF_ONE = 20_000
@@ -68,6 +71,7 @@ def render_page(
     """The whole page."""
     from markupsafe import Markup
 
+    behind = _behind(results)
     style, script = _template("style.css"), "".join(_template(name) for name in SCRIPTS)
     # These files are ours and hold no untrusted text. Nothing else on the page is marked safe but
     # the benchmarks' own tables, whose every cell ``to_html`` escapes, and the data, which
@@ -80,13 +84,16 @@ def render_page(
             script=Markup(script),  # noqa: S704
             policy=_policy(style, script),
             results=results,
+            outcome=content.outcome(results),
             figure=content.verdict_figure(results),
             beside=evidence.beside_verdict(results),
             standing=evidence.standing(results),
             alarms=evidence.alarms(results),
             alarmed=evidence.ALARMED,
             alarms_told=evidence.ALARMS_ABOVE if results.alarms else evidence.NO_ALARM,
-            behind=_behind(results),
+            behind=behind,
+            # Where the result comes from is said with its drawing.
+            reasons=[r for r in results.verdict.reasons if behind is None or r != behind.sentence],
             rule=content.rule(recipe.verdict),
             bars=_bars(results, recipe),
             findings=findings,
@@ -100,12 +107,14 @@ def render_page(
             behaviour_width=behaviour.WIDTH,
             placebo=evidence.placebo(results),
             judges=evidence.judges(results),
-            charts=_charts(curve, results.training.best_step),
+            charts=_charts(curve, results.best_step),
             losses=drawing.loss_rows(curve),
             training=training_rows(results),
-            best_step=results.training.best_step,
+            best_step=results.best_step,
             rows=[(split, count(n)) for split, n in results.rows.items()],
             ledger=ledger_rows(results.ledger),
+            preflight=preflight_groups(results),
+            preflight_said=preflight_said(results),
             cases=cases,
             data=Markup(embedded(cases, titles=content.TITLES)),  # noqa: S704
             plain=_without_script(cases),
@@ -205,7 +214,7 @@ def _behind(results: Results) -> Decomposed | None:
                 None,
                 found.opponent,
             )
-            if of_verdict and found.decomposition is not None:
+            if of_verdict and found.decomposition is not None and found.win_rate.n_scored:
                 return decomposed(found.decomposition, found.opponent)
     return None
 

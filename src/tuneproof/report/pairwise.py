@@ -25,7 +25,7 @@ from tuneproof.report.tables import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tuneproof.records import (
+    from tuneproof.results import (
         AlpacaEvalLine,
         Decomposition,
         Estimate,
@@ -129,10 +129,10 @@ def pairwise(result: PairwiseResult) -> Pairwise:
         caption=f"Tuned against {against}, judged by {result.judge} in {orders}, with "
         f"{protocol_name(result.protocol)}",
         rows=tuple(rows),
-        splits=tuple(split for split in splits if split.rows),
+        splits=tuple(split for split in splits if any(e.n_scored for e in split.estimates)),
         tables=result_tables(result),
         decomposed=decomposed(result.decomposition, result.opponent)
-        if result.decomposition is not None
+        if result.decomposition is not None and result.win_rate.n_scored
         else None,
     )
 

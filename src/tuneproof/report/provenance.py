@@ -13,7 +13,8 @@ from tuneproof.report.numbers import NOT_MEASURED, count, duration, number, shar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tuneproof.records import Ledger, Manifest, Results, TrainingSummary
+    from tuneproof.records import Finding, Ledger, Manifest, TrainingSummary
+    from tuneproof.results import Results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +26,48 @@ class StageRun:
     checkout: str
 
 
-def ledger_rows(ledger: Ledger) -> list[tuple[str, str]]:
+SEVERITIES = {"error": "errors", "warning": "warnings", "note": "notes"}
+NO_PREFLIGHT = "The run kept no preflight; tuneproof plan shows what it finds."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The preflight's findings of one severity."""
+
+    severity: str
+    title: str
+    findings: tuple[Finding, ...]
+
+
+def preflight_groups(results: Results) -> list[Group]:
+    """What the preflight found, the worst first."""
+    found = results.preflight.findings if results.preflight is not None else ()
+    groups = []
+    for severity, several in SEVERITIES.items():
+        mine = tuple(f for f in found if f.severity == severity)
+        if mine:
+            title = f"{len(mine)} {severity if len(mine) == 1 else several}"
+            groups.append(Group(severity=severity, title=title, findings=mine))
+    return groups
+
+
+def preflight_said(results: Results) -> str:
+    """What stands above the findings, or in their place."""
+    kept = results.preflight
+    if kept is None:
+        return NO_PREFLIGHT
+    if kept.problem is not None:
+        return f"The preflight could not be made: {kept.problem}"
+    if not kept.findings:
+        return "Found before training: nothing."
+    titles = [group.title for group in preflight_groups(results)]
+    return f"Found before training: {', '.join(titles)}."
+
+
+def ledger_rows(ledger: Ledger | None) -> list[tuple[str, str]]:
     """(What, count) for every line of a ledger."""
+    if ledger is None:
+        return []
     return [
         ("Read", count(ledger.read)),
         *((f"Dropped: {reason}", count(n)) for reason, n in ledger.dropped.items()),
@@ -39,10 +80,15 @@ def training_rows(results: Results) -> list[tuple[str, str]]:
     """(What, how much) for every line of the training summary; of the first adapter's training,
     with a line for each of the others."""
     t = results.training
+    if t is None:
+        return []
     trainable = share_of(t.trainable_parameters, t.total_parameters)
     best, final = _best(t), _final(t)
     return [
-        ("Optimizer steps", f"{count(t.steps)} ({t.epochs:g} epoch{'' if t.epochs == 1 else 's'})"),
+        (
+            "Optimizer steps",
+            f"{count(t.steps)} ({t.epochs:.3g} epoch{'' if t.epochs == 1 else 's'})",
+        ),
         (
             "Trainable parameters",
             f"{count(t.trainable_parameters)} of {count(t.total_parameters)} ({trainable})",

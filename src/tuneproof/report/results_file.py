@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from tuneproof.errors import StageError
-from tuneproof.records import Results
+from tuneproof.results import Results
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from pydantic import ValidationError
+
+from tuneproof.errors import StageError
 from tuneproof.recipe_file import dump_recipe
 from tuneproof.records import (
     Answer,
     Arm,
     CutPreference,
-    JudgeCheck,
     Judgment,
-    Ledger,
     LossPoint,
     Manifest,
     Preference,
+    Preflight,
     Prompt,
     Rating,
+    Record,
     RepeatedReply,
-    Results,
     SequenceLoss,
     Similarity,
     Stop,
@@ -29,10 +31,13 @@ from tuneproof.records import (
 from tuneproof.report.benchmarks import finished, judging_findings
 from tuneproof.report.build import write_report
 from tuneproof.report.judging import alarms, registration, with_checks
+from tuneproof.report.unfinished import STAGES, live_files, live_points, no_verdict
+from tuneproof.results import JudgeCheck, Results
 from tuneproof.stats.placebo import placebo_result
 from tuneproof.stats.second_opinion import second_opinion
 from tuneproof.stats.summary import summarize
 from tuneproof.stats.verdict import decide
+from tuneproof.train.live import read_live
 from tuneproof.workspace import RunDir, read_records
 
 if TYPE_CHECKING:
@@ -40,28 +45,39 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tuneproof.recipe import Recipe
+    from tuneproof.results import MissingStage
 
-STAGES = ("prepare", "train", "generate", "judge")
+R = TypeVar("R", bound=Record)
 
 PROMPT_DIFFERS = "prompt tokens differ from the prompt alone"
 """As the train stage's ledger counts it."""
 
 
-def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
+def report_run(
+    recipe: Recipe, run: RunDir, *, out: Path, missing: Sequence[MissingStage] = ()
+) -> list[Path]:
     """Read the run's records, estimate, decide and write the report; returns its files.
+
+    Nothing is read of the stages that are ``missing``.
 
     Raises:
         StageError: a file that an earlier stage wrote is missing or is not what it wrote.
     """
-    generated, judged = run.stage("generate"), run.stage("judge")
-    prompts = read_records(generated / "prompts.jsonl", Prompt)
+    without = {m.stage for m in missing}
+
+    def rows(path: str, kind: type[R]) -> list[R]:
+        if path.partition("/")[0] in without:
+            return []
+        return read_records(run.resolve(path), kind)
+
+    prompts = rows("generate/prompts.jsonl", Prompt)
     # The second answers of the A/A test are in no estimate but that one's, which has its own rows.
-    answers = first_samples(read_records(generated / "answers.jsonl", Answer))
-    preferences = read_records(judged / "preferences.jsonl", Preference)
-    similarities = read_records(judged / "similarity.jsonl", Similarity)
-    judgments = read_records(judged / "judgments.jsonl", Judgment)
-    losses = read_records(generated / "heldout_loss.jsonl", SequenceLoss)
-    ratings = read_records(judged / "ratings.jsonl", Rating)
+    answers = first_samples(rows("generate/answers.jsonl", Answer))
+    preferences = rows("judge/preferences.jsonl", Preference)
+    similarities = rows("judge/similarity.jsonl", Similarity)
+    judgments = rows("judge/judgments.jsonl", Judgment)
+    losses = rows("generate/heldout_loss.jsonl", SequenceLoss)
+    ratings = rows("judge/ratings.jsonl", Rating)
     rule = recipe.verdict
     summary = summarize(
         losses=losses,
@@ -74,8 +90,8 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
         level=rule.level,
         ratings=ratings,
         seed=recipe.seed,
-        cuts=read_records(judged / "cut_preferences.jsonl", CutPreference),
-        cut_judgments=read_records(judged / "cut_judgments.jsonl", Judgment),
+        cuts=rows("judge/cut_preferences.jsonl", CutPreference),
+        cut_judgments=rows("judge/cut_judgments.jsonl", Judgment),
         model_name=recipe.model_name,
     )
     benchmarks = with_checks(
@@ -85,9 +101,9 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
             )
             for name, result in summary.benchmarks.items()
         },
-        read_records(judged / "checks.jsonl", JudgeCheck),
-        read_records(judged / "repeats.jsonl", RepeatedReply),
-        read_records(judged / "self_preferences.jsonl", Preference),
+        rows("judge/checks.jsonl", JudgeCheck),
+        rows("judge/repeats.jsonl", RepeatedReply),
+        rows("judge/self_preferences.jsonl", Preference),
         level=rule.level,
         seed=recipe.seed,
     )
@@ -99,23 +115,26 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
             similarities=similarities,
             benchmarks=benchmarks,
         )
-        if rule.beat_placebo
+        if rule.beat_placebo and not without
         else None
     )
-    manifests = {n: m for n in STAGES if (m := run.manifest(n)) is not None}
-    training, *other_trainings = _trainings(manifests["train"], run)
+    manifests = {s: m for s in STAGES if s not in without and (m := run.manifest(s)) is not None}
+    trainings = _trainings(manifests.get("train"), run)
+    training = trainings[0] if trainings else None
     found = findings(
         recipe, training=training, prompts=prompts, answers=answers, manifests=manifests
     ) + judging_findings(recipe, benchmarks)
-    ledger = manifests["prepare"].ledger
-    assert ledger is not None, "prepare always writes a ledger"
+    prepared = manifests.get("prepare")
+    assert prepared is None or prepared.ledger is not None, "prepare always writes a ledger"
     verdict = decide(
         rule,
         summary.heldout_loss,
         benchmarks,
-        seeds=1 + len(other_trainings),
+        seeds=max(1, len(trainings)),
         placebo=placebo,
     )
+    if missing and verdict.estimate.value is None:
+        verdict = verdict.model_copy(update={"sentence": no_verdict(missing), "reasons": ()})
     other = second_opinion(
         rule,
         verdict,
@@ -130,19 +149,25 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
         heldout_loss=summary.heldout_loss,
         benchmarks=benchmarks,
         training=training,
-        other_trainings=tuple(other_trainings),
-        ledger=ledger,
-        registration=registration(recipe, prompts, preferences, ratings, judge_dir=judged),
+        other_trainings=tuple(trainings[1:]),
+        ledger=prepared.ledger if prepared is not None else None,
+        registration=None
+        if "judge" in without
+        else registration(recipe, prompts, preferences, ratings, judge_dir=run.stage("judge")),
         placebo=placebo,
         alarms=tuple(alarms(prompts, answers)),
         findings=tuple(found),
-        rows={s: int(manifests["prepare"].facts[s] or 0) for s in ("train", "validation", "test")},
+        preflight=_preflight(run),
+        missing=tuple(missing),
+        rows={}
+        if prepared is None
+        else {s: int(prepared.facts[s] or 0) for s in ("train", "validation", "test")},
     )
     return write_report(
         results,
         recipe=recipe,
         recipe_text=dump_recipe(recipe),
-        curve=read_records(run.stage("train") / "loss.jsonl", LossPoint),
+        curve=_curve(run) if "train" in without else rows("train/loss.jsonl", LossPoint),
         prompts=prompts,
         answers=answers,
         similarities=similarities,
@@ -153,12 +178,31 @@ def report_run(recipe: Recipe, run: RunDir, *, out: Path) -> list[Path]:
     )
 
 
+def _curve(run: RunDir) -> list[LossPoint]:
+    """Of a training that was not ended, as far as it came."""
+    return live_points(line for path in live_files(run)[-1:] for line in read_live(path))
+
+
+def _preflight(run: RunDir) -> Preflight | None:
+    try:
+        return Preflight.model_validate_json(run.preflight_file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise StageError(
+            f"not a Preflight: {error.errors(include_url=False)[0]['msg']}",
+            place=str(run.preflight_file),
+            remedy="Remove it: the next run makes it again.",
+        ) from None
+
+
 _SUMMARY = re.compile(r"train/summary(?:-(\d+))?\.json")
 
 
-def _trainings(train: Manifest, run: RunDir) -> list[TrainingSummary]:
+def _trainings(train: Manifest | None, run: RunDir) -> list[TrainingSummary]:
     """The summaries of all adapters, in the order of their numbers."""
-    found = [(m, f) for f in train.outputs if (m := _SUMMARY.fullmatch(f.path))]
+    outputs = train.outputs if train is not None else ()
+    found = [(m, f) for f in outputs if (m := _SUMMARY.fullmatch(f.path))]
     return [
         TrainingSummary.model_validate_json(run.resolve(file.path).read_bytes())
         for _, file in sorted(found, key=lambda it: int(it[0][1] or 1))
@@ -168,43 +212,44 @@ def _trainings(train: Manifest, run: RunDir) -> list[TrainingSummary]:
 def findings(
     recipe: Recipe,
     *,
-    training: TrainingSummary,
+    training: TrainingSummary | None,
     prompts: Sequence[Prompt],
     answers: Sequence[Answer],
     manifests: Mapping[str, Manifest],
 ) -> list[str]:
     """What a reader should keep in mind, each as a sentence with its count."""
     found = []
-    if training.eos_supervised_rows == 0:
+    trained, generated, judged = (manifests.get(s) for s in ("train", "generate", "judge"))
+    if training is not None and training.eos_supervised_rows == 0:
         found.append(
             "No training row ends in the end-of-sequence token, so the tuned model was never "
             "taught to stop (train.append_eos)."
         )
-    mismatched = (manifests["train"].ledger or Ledger(read=0, kept=0)).cut.get(PROMPT_DIFFERS, 0)
+    ledger = trained.ledger if trained is not None else None
+    mismatched = ledger.cut.get(PROMPT_DIFFERS, 0) if ledger is not None else 0
     if mismatched:
         found.append(
             f"In {mismatched:,} training rows the prompt's tokens are not those of the prompt "
             "alone: the tokenizer merges across the template's boundary."
         )
-    if training.rows_cut:
+    if training is not None and training.rows_cut:
         found.append(
             f"{training.rows_cut:,} training rows were cut at {recipe.train.max_length} tokens; "
             f"{training.responses_lost:,} of them lost their whole response."
         )
-    if any(a.arm is Arm.FAIR_BASE for a in answers):
-        how = manifests["generate"].facts.get("fair-base asked with")
+    if generated is not None and any(a.arm is Arm.FAIR_BASE for a in answers):
+        how = generated.facts.get("fair-base asked with")
         found.append(f"Fair-base, the base model at its best, was asked with {how}.")
     failed = sum(a.stop is Stop.ERROR for a in answers)
     if failed:
         found.append(f"{failed} answers failed and are not scored.")
-    beyond = manifests["generate"].facts.get("rows beyond the context")
+    beyond = generated.facts.get("rows beyond the context") if generated is not None else 0
     if beyond:
         found.append(f"{beyond} held-out rows exceed the model's context; their loss is unscored.")
-    judged = manifests["judge"]
-    if judged.unfinished:
+    if judged is not None and judged.unfinished:
         found.append(
             f"{judged.unfinished} requests to the judge failed; running again asks them again."
         )
-    if manifests["train"].dirty:
+    if trained is not None and trained.dirty:
         found.append("The code that trained had uncommitted changes.")
     return found

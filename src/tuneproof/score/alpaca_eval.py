@@ -26,7 +26,7 @@ from tuneproof.stats.length_control import FittedRate, LengthRow, fitted_rate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tuneproof.records import Alarm, Estimate
+    from tuneproof.results import Alarm, Estimate
 
 LEVEL = 0.95
 SEED = 42

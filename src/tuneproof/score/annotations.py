@@ -21,7 +21,7 @@ from tuneproof.stats.alpaca_eval import share_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tuneproof.records import Alarm
+    from tuneproof.results import Alarm
     from tuneproof.score.reading import JsonRow
 
 MISSING = "has no preference"

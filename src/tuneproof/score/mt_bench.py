@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tuneproof.records import Estimate
+    from tuneproof.results import Estimate
     from tuneproof.stats.mt_bench import PairRow
 
 Row = TypeVar("Row", PairMatch, Score)

@@ -18,7 +18,7 @@ from tuneproof.stats.estimates import Bounds, paired, paired_ratio, ratio_influe
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tuneproof.records import ArmPair, Estimate
+    from tuneproof.results import ArmPair, Estimate
 
 Place = tuple[str, int]
 """A question and a turn of it."""

@@ -19,7 +19,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from tuneproof.records import Alarm
+from tuneproof.results import Alarm
 from tuneproof.stats.loops import find_loop
 
 if TYPE_CHECKING:

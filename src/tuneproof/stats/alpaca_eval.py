@@ -19,7 +19,7 @@ from tuneproof.stats.estimates import SHARE, mean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tuneproof.records import Estimate
+    from tuneproof.results import Estimate
 
 TIE = 0.5
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tuneproof.records import Estimate
+    from tuneproof.results import Estimate
 
     Floats = NDArray[np.float64]
 

@@ -19,13 +19,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from tuneproof.records import Decomposition
+from tuneproof.results import Decomposition
 from tuneproof.stats.estimates import SHARE_DIFFERENCE, mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tuneproof.records import CutPreference, Estimate
+    from tuneproof.records import CutPreference
+    from tuneproof.results import Estimate
 
 SHARE_UNIT: Final = "share"
 FROM_ONE_HALF: Final = (-0.5, 0.5)

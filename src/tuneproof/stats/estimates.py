@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tuneproof.records import ArmPair, Estimate
+from tuneproof.results import ArmPair, Estimate
 from tuneproof.stats.adapters import between_adapters
 from tuneproof.stats.distributions import normal_quantile, t_quantile
 from tuneproof.stats.power import detectable_with

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tuneproof.data.questions import KNOWN_WRONG_REFERENCES, mt_bench_number
-from tuneproof.records import (
+from tuneproof.records import Answer, Arm, Stop
+from tuneproof.results import (
     AlpacaEvalLine,
-    Answer,
-    Arm,
     LengthControlled,
     MtBenchLine,
     MtBenchMatches,
-    Stop,
 )
 from tuneproof.stats.alpaca_eval import average_length, leaderboard_numbers, share_of
 from tuneproof.stats.length_control import LengthRow, fitted_rate

@@ -29,7 +29,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from tuneproof.recipe import named_seed
-from tuneproof.records import Estimate
+from tuneproof.results import Estimate
 from tuneproof.stats.distributions import t_quantile
 from tuneproof.stats.estimates import unmeasured
 

@@ -17,7 +17,7 @@ from tuneproof.stats.estimates import SHARE, mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tuneproof.records import Estimate
+    from tuneproof.results import Estimate
 
 Winner = Literal["model_1", "model_2", "tie", "error"]
 WINNERS: tuple[Winner, ...] = ("model_1", "model_2", "tie", "error")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tuneproof.records import PairwiseResult, Tally
+from tuneproof.results import PairwiseResult, Tally
 from tuneproof.stats.bootstrap import Column, bootstrap_mean
 from tuneproof.stats.decomposition import decompose
 from tuneproof.stats.estimates import SHARE, mean, unmeasured
@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tuneproof.recipe import Judge
-    from tuneproof.records import Answer, CutPreference, Estimate, Judgment, Preference, Prompt
+    from tuneproof.records import (
+        Answer,
+        CutPreference,
+        Judgment,
+        Preference,
+        Prompt,
+    )
+    from tuneproof.results import Estimate
 
 SHARE_UNIT = "share"
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from tuneproof.records import Arm, PlaceboResult, SequenceLoss, Similarity
+from tuneproof.records import Arm, SequenceLoss, Similarity
+from tuneproof.results import PlaceboResult
 from tuneproof.stats.summary import heldout_loss, measures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tuneproof.recipe import VerdictRule
-    from tuneproof.records import BenchmarkResult, Estimate, Prompt
+    from tuneproof.records import Prompt
+    from tuneproof.results import BenchmarkResult, Estimate
 
 Row = TypeVar("Row", SequenceLoss, Similarity)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from tuneproof.stats.distributions import normal_quantile
 
 if TYPE_CHECKING:
-    from tuneproof.records import Estimate
+    from tuneproof.results import Estimate
 
 POWER: Final = 0.80
 """The usual one: four real effects of the given size in five are found."""

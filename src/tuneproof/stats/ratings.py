@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuneproof.data.questions import KNOWN_WRONG_REFERENCES, mt_bench_number
-from tuneproof.records import Arm, ArmPair, RatingLine, RatingsResult
+from tuneproof.records import Arm
+from tuneproof.results import ArmPair, RatingLine, RatingsResult
 from tuneproof.stats.estimates import paired
 from tuneproof.stats.leaderboards import ModelName, arm_name
 from tuneproof.stats.mt_bench import HIGHEST, LOWEST, Score, single_table

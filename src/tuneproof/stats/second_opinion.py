@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tuneproof.recipe import VerdictRule
-    from tuneproof.records import Estimate, Preference, SequenceLoss, Similarity, Verdict
+    from tuneproof.records import Preference, SequenceLoss, Similarity
+    from tuneproof.results import Estimate, Verdict
 
 
 def second_opinion(

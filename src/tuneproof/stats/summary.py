@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tuneproof.records import Arm, BenchmarkResult, HeldoutLoss, Measures, Stop
+from tuneproof.records import Arm, Stop
+from tuneproof.results import BenchmarkResult, HeldoutLoss, Measures
 from tuneproof.stats.estimates import SHARE, paired, paired_ratio
 from tuneproof.stats.leaderboards import ModelName, arm_name
 from tuneproof.stats.pairwise import SHARE_UNIT, pairwise_results
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from tuneproof.recipe import Judge
     from tuneproof.records import (
         Answer,
-        ArmPair,
         CutPreference,
         Judgment,
         Preference,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         SequenceLoss,
         Similarity,
     )
+    from tuneproof.results import ArmPair
 
 LOSS_UNIT = "nats/token"
 EOS_UNIT = "nats"

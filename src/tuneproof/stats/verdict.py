@@ -12,14 +12,20 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from tuneproof.records import Arm, Estimate, Outcome, Verdict
+from tuneproof.records import Arm
+from tuneproof.results import Estimate, Outcome, Verdict
 from tuneproof.stats.power import questions_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tuneproof.recipe import VerdictRule
-    from tuneproof.records import BenchmarkResult, HeldoutLoss, PairwiseResult, PlaceboResult
+    from tuneproof.results import (
+        BenchmarkResult,
+        HeldoutLoss,
+        PairwiseResult,
+        PlaceboResult,
+    )
 
 MANY_QUESTIONS: Final = 100_000
 _MINUS: Final = "\N{MINUS SIGN}"
@@ -105,7 +111,8 @@ def decide(
         reasons = (*(f"{_capital(o)}." for o in objections), *caveats)
         if estimate.low is not None:
             reasons = (*reasons, f"Measured all the same: {_finding(measure)}.")
-        return _verdict(rule, Outcome.INCONCLUSIVE, subject, objections[0], reasons, measure)
+        said = _headline(objections[0], measure)
+        return _verdict(rule, Outcome.INCONCLUSIVE, subject, said, reasons, measure)
 
     assert estimate.level == rule.level, (estimate.level, rule.level)
     effect, low, high = measure.gain()
@@ -310,6 +317,14 @@ def _guards(rule: VerdictRule, measure: _Measure) -> list[str]:
                 f"asks for {_percent(rule.min_order_agreement)}"
             )
     return objections
+
+
+def _headline(objection: str, measure: _Measure) -> str:
+    """The objection as the verdict's sentence says it; a judge's whole record is in the reasons."""
+    check = measure.pairwise.check if measure.pairwise is not None else None
+    if check is not None and check.passes is False:
+        return objection.partition(" (")[0]
+    return objection
 
 
 def _caveats(measure: _Measure, seeds: int) -> tuple[str, ...]:

@@ -1,15 +1,13 @@
 "use strict";
-// The answer browser: a list of questions that can be filtered and searched, and one question with
-// all its answers. Every text that a model wrote is put in by textContent and by nothing else.
+// The answer browser: a list of questions that can be filtered and searched, and one of them with
+// all its answers (question.js).
 (async () => {
   const $ = (id) => document.getElementById(id);
   const browser = $("browser");
   if (!browser) return;
-  const LONG = 20000; // characters of one text that are shown at first
   const BESIDE = 8; // rows of the list that are drawn above and below those that can be seen
   const FILTERS = ["benchmark", "category", "result", "orders", "length", "stop"];
   const CHOICES = ["opponent", "adapter"]; // present where there are several
-  const SIGNS = { tuned: "▲", opponent: "▼", split: "◆", tie: "=", unscored: "·" };
 
   let data;
   try {
@@ -36,45 +34,6 @@
     return new Response(stream).text();
   }
 
-  // --- elements -------------------------------------------------------------------------------
-
-  function make(tag, classes, text, ...children) {
-    const element = document.createElement(tag);
-    if (classes) element.className = classes;
-    if (text !== undefined && text !== null) element.textContent = text;
-    element.append(...children);
-    return element;
-  }
-
-  // A text and, where it is long, a button for more of it: a million characters at once would hold
-  // up the browser.
-  function longText(text, classes) {
-    const block = make("div", `text ${classes}`, text.slice(0, LONG));
-    block.dir = "auto";
-    if (text.length <= LONG) return [block];
-    const more = make("button", "more");
-    more.type = "button";
-    const offer = (shown) => {
-      const left = text.length - shown;
-      const next = Math.min(left, 5 * LONG).toLocaleString("en");
-      more.textContent = `Show ${next} of ${left.toLocaleString("en")} more characters`;
-      if (!left) more.remove();
-    };
-    more.addEventListener("click", () => {
-      const shown = Math.min(text.length, block.textContent.length + 5 * LONG);
-      block.textContent = text.slice(0, shown);
-      offer(shown);
-    });
-    offer(LONG);
-    return [block, more];
-  }
-
-  function folded(title, text) {
-    const details = make("details", "", null, make("summary", "", title));
-    details.append(...longText(text, ""));
-    return details;
-  }
-
   // --- the chosen pair ------------------------------------------------------------------------
 
   const viewOf = (it) => {
@@ -82,76 +41,8 @@
     const of = it.views.filter((view) => view.adapter === adapter);
     return of.find((view) => view.against === (state.opponent ?? "base")) ?? of[0] ?? it.views[0];
   };
-  const isOf = (view) => ({ arm, adapter }) =>
-    arm === "tuned" ? adapter === view.adapter : arm === view.against;
 
-  // --- one question ---------------------------------------------------------------------------
-
-  function sideOf(side, view) {
-    const tuned = side.arm === "tuned";
-    const name = side.adapter ? `${side.arm}, adapter ${side.adapter}` : side.arm;
-    const box = make("section", `side${tuned ? " tuned" : ""}`, null, make("h5", "", name));
-    box.setAttribute("aria-label", `Answer of ${name}`);
-    if (side.text === null) {
-      box.append(make("p", "marks", side.problem));
-      return box;
-    }
-    const marks = make("p", "marks", `${stops[side.stop]} · ${side.length}`);
-    if (side.stop === "length") marks.classList.add("cut");
-    if (side.exact !== null) {
-      marks.append(" · ", make("b", "", side.exact ? "✓ exact match" : "✗ no exact match"));
-    }
-    if (side.chrf) marks.append(` · ${side.chrf}`);
-    box.append(marks, ...longText(side.text, "answer"));
-    if (side.text === "") box.append(make("p", "absent", "(an empty answer)"));
-    box.dataset.pair = isOf(view)(side) ? "yes" : "no";
-    return box;
-  }
-
-  function replyOf(reply) {
-    const first = reply.text ? `${reply.first} shown first: ` : "";
-    const title = make("p", "asked", first, make("b", "", reply.says));
-    const box = make("div", "reply", null, title);
-    if (reply.text) box.append(...longText(reply.text, ""));
-    return box;
-  }
-
-  function turnOf(turn, index, it, view) {
-    const found = [];
-    if (it.turns.length > 1) found.push(make("h4", "turn", `Turn ${index + 1}`));
-    found.push(...longText(turn.instruction, "question"));
-    if (turn.context) {
-      const size = turn.context.length.toLocaleString("en");
-      found.push(folded(`Context, ${size} characters`, turn.context));
-    }
-    if (turn.reference !== null) {
-      const label = make("span", "soft", "Reference");
-      found.push(make("div", "reference", null, label, ...longText(turn.reference, "")));
-    }
-    const inPair = isOf(view);
-    const pair = turn.sides.filter(inPair);
-    const others = turn.sides.filter((side) => !inPair(side));
-    const sides = make("div", "sides", null, ...pair.map((side) => sideOf(side, view)));
-    found.push(sides);
-    if (state.words) sides.append(...compare(sides, pair));
-    const replies = turn.replies.filter(
-      (r) => r.against === view.against && r.adapter === view.adapter,
-    );
-    const judges = [...new Set(replies.map((reply) => reply.judge))];
-    for (const judge of judges) {
-      const mine = replies.filter((reply) => reply.judge === judge);
-      const box = make("div", "judged", null, make("h5", "", `Judge: ${judge}`));
-      box.append(make("div", "replies", null, ...mine.map(replyOf)));
-      found.push(box);
-    }
-    if (others.length) {
-      const rest = make("details", "others", null, make("summary", "", "The other answers"));
-      rest.open = true;
-      rest.append(make("div", "sides", null, ...others.map((side) => sideOf(side, view))));
-      found.push(rest);
-    }
-    return found;
-  }
+  // --- the chosen question --------------------------------------------------------------------
 
   let shown = ""; // what of the state the shown question depends on
 
@@ -169,31 +60,12 @@
       return;
     }
     const view = viewOf(it);
-    const heading = make("h3", "", null, make("span", "", `${it.number}`), " ");
-    const link = make("a", "", it.id);
-    link.href = `#${new URLSearchParams({ q: it.id })}`;
-    heading.append(make("bdi", "", null, link));
-    const said = make("b", `said ${view.result}`, `${SIGNS[view.result]} ${view.said}`);
-    const about = make("p", "about", null, said);
-    for (const part of [several ? titles[it.benchmark] : "", it.category]) {
-      if (part) about.append(" · ", make("bdi", "", part));
-    }
-    if (view.ordersDisagree) about.append(" · ", make("b", "", "the two orders disagree"));
-    if (view.length) about.append(` · tuned is ${view.length}`);
-    pane.replaceChildren(heading, about, ...it.turns.flatMap((t, i) => turnOf(t, i, it, view)));
+    const how = { stops, words: state.words };
+    pane.replaceChildren(
+      ...headOf(it, view, several ? titles[it.benchmark] : ""),
+      ...it.turns.flatMap((turn, i) => turnOf(turn, i, it, view, how)),
+    );
     markHits(pane);
-  }
-
-  // Marks in the two answers of a pair the words that the other has not; returns what to add.
-  function compare(sides, pair) {
-    if (pair.length !== 2 || pair.some((side) => !side.text)) return [];
-    const long = pair.some((side) => side.text.length > LONG);
-    const runs = long ? null : differences(...pair.map((side) => side.text));
-    if (!runs) return [make("p", "note wide", "The answers are too long to compare word by word.")];
-    sides.querySelectorAll(".answer").forEach((block, i) => {
-      block.replaceChildren(...runs[i].map((it) => (it.alone ? make("mark", "", it.text) : it.text)));
-    });
-    return [];
   }
 
   // --- search ---------------------------------------------------------------------------------
@@ -221,6 +93,7 @@
     const walker = document.createTreeWalker(pane, NodeFilter.SHOW_TEXT);
     while (walker.nextNode() && hits.size < 1000) {
       const node = walker.currentNode;
+      if (!node.parentElement.closest(".text")) continue; // a word of ours
       const text = node.data.toLowerCase();
       if (text.length !== node.data.length) continue; // a case with another length: places differ
       for (let at = text.indexOf(wanted); at >= 0 && hits.size < 1000; ) {
