@@ -49,7 +49,9 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # Each script prints a table, and says what it needs.
 bench: $(VENV)/.installed-test
-	@for script in bench/memory.py bench/score.py bench/judge.py bench/report.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@$(PIP) -e '.[bench]'
+	@for script in memory score train generate judge report; do \
+		echo "== bench/$$script.py"; $(BIN)/python bench/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,7 +1,8 @@
 """Tokens a second of our decoding, of ``generate`` one prompt at a time, and in plain batches.
 
-    python bench/generate.py --model FOLDER --questions mt_bench/question.jsonl --json out.json
-    python bench/generate.py … --agreement    how many answers depend on their batch, by type
+    python bench/generate.py --json out.json
+    python bench/generate.py --gguf FILE      beside llama.cpp; the file: see bench/llama_arm.py
+    python bench/generate.py --agreement      how many answers depend on their batch, by type
 
 The 80 first turns of MT-Bench through the recipe's template, greedy, 128 new tokens. Plain batches
 are padded on the left and in the file's order. One at a time answers every tenth prompt only, and
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import json
 import os
 import platform
@@ -21,12 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from llama_arm import LlamaCpp, installed
 from transformers import GenerationConfig
 
+from tuneproof.benchmark_files import MT_BENCH_QUESTIONS, ensure_file
 from tuneproof.data.encode import encode_prompts
 from tuneproof.data.templates import parse_template
 from tuneproof.generate.asking import Stops
-from tuneproof.generate.plan import BASE, Ask, plan_batches
+from tuneproof.generate.batch import Ask, make_batch
+from tuneproof.generate.plan import BASE, Turn, compose
 from tuneproof.generate.transformers_backend import TransformersBackend
 from tuneproof.progress import hush_transformers
 from tuneproof.recipe import Generate, Lora, Model
@@ -41,6 +46,9 @@ if TYPE_CHECKING:
 NEW = 128
 STEP = 10
 """One at a time answers every tenth prompt."""
+
+AT_ONCE = 32
+"""Sequences that llama.cpp answers at once."""
 
 
 def read_prompts(path: Path, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
@@ -88,9 +96,18 @@ def plain(
 
 def ours(backend: TransformersBackend, prompts: list[Prompt], settings: Generate) -> list[Answer]:
     """All prompts by the plan."""
-    asks = [Ask(prompt=p, token_ids=p.token_ids or ()) for p in prompts]
-    batches = plan_batches(asks, settings, who=BASE, weights="bench", stops=Stops(), seed=42)
-    return [answer for batch in batches for answer in backend.answer(batch)]
+    asks = {p.question_id: Ask(prompt=p, token_ids=p.token_ids or ()) for p in prompts}
+    turns = [Turn(question_id=q, turn=1, length=len(a.token_ids)) for q, a in asks.items()]
+    return [
+        answer
+        for turns_together in compose(turns, settings.budget)
+        for answer in backend.answer(
+            make_batch(
+                [asks[t.question_id] for t in turns_together],
+                settings, who=BASE, weights="bench", stops=Stops(), seed=42,
+            )
+        )
+    ]  # fmt: skip
 
 
 def continuous(model: PreTrainedModel, rows: list[tuple[int, ...]], end: int, new: int) -> int:
@@ -106,6 +123,24 @@ def continuous(model: PreTrainedModel, rows: list[tuple[int, ...]], end: int, ne
     if len(made) < len(rows):
         raise RuntimeError(f"{len(made)} of {len(rows)} prompts were answered")
     return sum(r.index(end) if end in r else len(r) for r in made)
+
+
+def llama_cpp(args: argparse.Namespace, rows: list[tuple[int, ...]], end: int) -> dict[str, Any]:
+    """Its methods: one prompt at a time, as many as ours, and several at once."""
+    length = max(map(len, rows)) + args.new
+    threads = torch.get_num_threads()
+    models = {
+        n: LlamaCpp(args.gguf, parallel=n, length=length, threads=threads) for n in (1, AT_ONCE)
+    }
+
+    def run(n: int, rows: list[tuple[int, ...]]) -> int:
+        return sum(map(len, models[n].answer(rows, end=end, new=args.new)))
+
+    run(AT_ONCE, rows[:2])
+    return {
+        "llama.cpp, one at a time": functools.partial(run, 1, rows[::STEP]),
+        f"llama.cpp, {AT_ONCE} at once": functools.partial(run, AT_ONCE, rows),
+    }
 
 
 def agreement(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -146,8 +181,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", required=True, help="folder, hub id or asset:NAME")
-    parser.add_argument("--questions", type=Path, required=True, help="MT-Bench's question.jsonl")
+    parser.add_argument(
+        "--model", default="asset:smollm2-135m-instruct", help="folder, hub id or asset:NAME"
+    )
+    parser.add_argument("--questions", type=Path, help="MT-Bench's question.jsonl, if not its own")
+    parser.add_argument("--gguf", type=Path, help="the same weights, for llama.cpp")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--limit", type=int, help="the first so many prompts only")
@@ -159,6 +197,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, dest="out")
     args = parser.parse_args()
     hush_transformers()
+    if args.questions is None:
+        args.questions = ensure_file(MT_BENCH_QUESTIONS)
     result: dict[str, Any] = {
         "machine": {
             "python": platform.python_version(),
@@ -199,6 +239,8 @@ def speeds(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.continuous:
         methods["continuous batching"] = lambda: continuous(model, rows, end, args.new)
+    if args.gguf is not None and installed():
+        methods |= llama_cpp(args, rows, end)
     plain(model, rows[:2], 2, end, 4)
     ours(backend, prompts[:2], Generate(max_new_tokens=4))
     tokens = dict.fromkeys(methods, 0)
@@ -235,8 +277,8 @@ def speeds(args: argparse.Namespace) -> dict[str, Any]:
     ]
     rate = {row["name"]: row["tokens_per_s"] for row in table}
     best = max((n for n in rate if n.startswith("plain")), key=lambda n: rate[n])
-    ratios = {f"tuneproof / {name}": rate["tuneproof"] / rate[name] for name in
-              ("one at a time", best)}  # fmt: skip
+    peers = ["one at a time", best, *(n for n in rate if n.startswith("llama.cpp"))]
+    ratios = {f"tuneproof / {name}": rate["tuneproof"] / rate[name] for name in peers}
     print("\n| method | tokens/s | of CPU time | × one at a time |\n|---|---|---|---|")
     for row in table:
         print(
@@ -245,6 +287,12 @@ def speeds(args: argparse.Namespace) -> dict[str, Any]:
         )
     for name, why in failed.items():
         print(f"{name}: did not run ({why})")
+    if not installed():
+        print("llama.cpp: not installed (pip install llama-cpp-python, and --gguf)")
+    elif args.gguf is None:
+        print("llama.cpp: no weights; --gguf names them")
+    if importlib.util.find_spec("vllm") is None:
+        print("vLLM: not installed (it needs a GPU)")
     for name, ratio in ratios.items():
         print(f"{name}: {ratio:.2f}")
     return {"rows": table, "ratios": ratios, "failed": failed, "ceiling": {}}

@@ -101,15 +101,22 @@ class _PlainTask(SilentTask):
         self._start = self._last = time.monotonic()
         self.done = self._before = done
         self._note = ""
+        self._shown: float | None = None
 
     def advance(self, n: float = 1, *, note: str = "") -> None:
         self.done += n
         self._note = note or self._note
-        if time.monotonic() - self._last >= self.every_s:
+        if self.done < self._total and time.monotonic() - self._last >= self.every_s:
             self._last = time.monotonic()
             self.show()
 
+    def close(self) -> None:
+        """The last line, unless it stands there."""
+        if self._total and self._shown != self.done:
+            self.show()
+
     def show(self) -> None:
+        self._shown = self.done
         elapsed = time.monotonic() - self._start
         rate = (self.done - self._before) / elapsed if elapsed > 0 else 0.0
         left = f", {(self._total - self.done) / rate:.0f} s left" if rate > 0 else ""
@@ -140,8 +147,7 @@ class PlainReporter:
         """A line now and then, and one at the end."""
         task = _PlainTask(title, total, unit, done)
         yield task
-        if total:
-            task.show()
+        task.close()
 
 
 class RichReporter:

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from tuneproof.records import Arm
+from tuneproof.records import Arm, Budget
 
 
 class Section(BaseModel):
@@ -257,6 +257,15 @@ class Generate(Section):
     backend: Literal["transformers", "completions", "vllm"] = "transformers"
     server: Server | None = None
 
+    @property
+    def budget(self) -> Budget:
+        """What a batch may hold."""
+        return Budget(
+            batch_size=self.batch_size,
+            batch_tokens=self.batch_tokens,
+            max_new_tokens=self.max_new_tokens,
+        )
+
     @model_validator(mode="after")
     def _server_where_asked(self) -> Self:
         if (self.backend == "completions") != (self.server is not None):
@@ -282,7 +291,8 @@ class JudgeChecks(Section):
     both orders; where the lower bound of its accuracy on them is under ``min_accuracy``, the judge
     is refused and nothing else is asked of it. 0 controls ask for none. ``repeats`` requests are
     sent a second time. On ``self_comparisons`` questions two answers of the tuned model, drawn
-    independently, meet each other (A/A); that takes a temperature above 0.
+    independently, meet each other (A/A); that takes a temperature above 0, so the questions of
+    MT-Bench's greedy categories are left out of it.
     """
 
     controls: int = Field(default=30, ge=0)
@@ -548,13 +558,28 @@ class Recipe(Section):
                 return e
         return None
 
+    @property
+    def asked_twice(self) -> Evaluation | None:
+        """The benchmark whose questions are answered twice, for the A/A test; None without one.
+
+        It is the one that a win rate of the verdict would be about: the one that the rule names,
+        else the first whose answers are compared in pairs.
+        """
+        if self.judge is None or not self.judge.checks.self_comparisons:
+            return None
+        named = [e for e in self.evaluate if e.benchmark == self.verdict.benchmark]
+        return (named or self.pairwise or self.evaluate)[0]
+
     @model_validator(mode="after")
     def _two_samples_can_differ(self) -> Self:
-        asked = self.judge.checks.self_comparisons if self.judge is not None else 0
-        if asked and self.generate.temperature == 0:
+        twice = self.asked_twice
+        by_category = isinstance(twice, MtBench) and twice.temperatures == "category"
+        if twice is not None and self.generate.temperature == 0 and not by_category:
+            assert self.judge is not None
             raise ValueError(
-                "judge.checks.self_comparisons needs generate.temperature above 0: greedy decoding "
-                "gives the same answer twice"
+                f"judge.checks.self_comparisons = {self.judge.checks.self_comparisons}: greedy "
+                f"decoding answers a question of {twice.benchmark} twice the same; expected "
+                "generate.temperature above 0, or no self_comparisons"
             )
         return self
 

@@ -170,6 +170,34 @@ def first_samples(answers: Iterable[Answer]) -> list[Answer]:
     return [answer for answer in answers if answer.sample == 1]
 
 
+class Budget(Record):
+    """What a batch of prompts may hold: prompts, and tokens with the new ones."""
+
+    batch_size: int = Field(ge=1)
+    batch_tokens: int = Field(ge=1)
+    max_new_tokens: int = Field(ge=1)
+
+
+class PlannedBatch(Record):
+    """Turns that are answered together, as (question, turn), by one respondent."""
+
+    arm: Arm
+    adapter: int = Field(ge=1)
+    sample: int = Field(ge=1, le=2)
+    turns: tuple[tuple[str, int], ...] = Field(min_length=1)
+
+
+class BatchPlan(Record):
+    """All batches in the order in which they are answered; ``generate/plan.json``.
+
+    ``of`` is the digest of the prompts and the budget that it was made of.
+    """
+
+    of: str
+    budget: Budget
+    batches: tuple[PlannedBatch, ...]
+
+
 class SequenceLoss(Record):
     """Negative log likelihood, in nats, of one reference response under one arm.
 
@@ -522,9 +550,10 @@ class TrainingSummary(Record):
 
     ``tokens`` counts the real tokens seen over all epochs, no padding; the row counts, and
     ``supervised_tokens_per_epoch``, are of one epoch. ``rows`` were trained on; ``rows_dropped``
-    had no token left to learn from. ``by_epoch`` has the epochs that were
-    finished. ``packing`` names the attention and the loss of packed sequences, or why there were
-    none.
+    had no token left to learn from. ``by_epoch`` has the epochs that were finished.
+    ``processes_before`` is how many had come to the step it was resumed from, if not as many as
+    finished it. ``packing`` names the attention and the loss of packed sequences, or why there
+    were none.
     """
 
     seed: int | None = None
@@ -549,4 +578,5 @@ class TrainingSummary(Record):
     dtype: str
     device: str
     processes: int = 1
+    processes_before: int | None = None
     packing: str = "none"

@@ -170,12 +170,10 @@ def _train_run(run: Run, folder: Path) -> StageResult:
 
 
 def _generate_parts(run: Run) -> Mapping[str, object]:
-    from tuneproof.generate.samples import asked_twice
-
-    judge, benchmark = run.recipe.judge, asked_twice(run.recipe)
+    judge, again = run.recipe.judge, run.recipe.asked_twice
     twice = None
-    if judge is not None and benchmark is not None:
-        twice = {"benchmark": benchmark, "questions": judge.checks.self_comparisons}
+    if judge is not None and again is not None:
+        twice = {"benchmark": again.benchmark, "questions": judge.checks.self_comparisons}
     return {
         **_model_parts(run),
         # How fast a server is asked, and where the key is, changes no answer.
@@ -203,7 +201,7 @@ def _generate_check(run: Run) -> None:
     _model_check(run)
     server = run.recipe.generate.server
     if server is not None:
-        from tuneproof.generate.served import server_key
+        from tuneproof.generate.completions import server_key
 
         server_key(server)  # the server itself may start when the adapters are trained
     assets = run.recipe.assets
@@ -216,7 +214,11 @@ def _generate_check(run: Run) -> None:
         )
     for evaluation in run.recipe.evaluate:
         if not isinstance(evaluation, Heldout):
-            selected_questions(evaluation, seed=run.recipe.seed, assets=assets)
+            questions = selected_questions(evaluation, seed=run.recipe.seed, assets=assets)
+            if evaluation is run.recipe.asked_twice:
+                from tuneproof.generate.samples import check_samples
+
+                check_samples(run.recipe, questions)
 
 
 _ADAPTER_FILE = re.compile(r"train/(?P<folder>adapter(?:-(?P<mark>\d+|placebo))?)/")
@@ -393,7 +395,7 @@ STAGES = (
     ),
     Stage(
         name="generate",
-        version=4,
+        version=5,
         reads=("prepare/examples.jsonl", "train/adapter*"),
         parts=_generate_parts,
         check=_generate_check,

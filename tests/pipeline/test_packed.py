@@ -18,6 +18,7 @@ from tuneproof.progress import SilentReporter
 from tuneproof.recipe import Lora, Model, Monitor, Train
 from tuneproof.records import Example
 from tuneproof.train import attention
+from tuneproof.train.checkpoint import Owner
 from tuneproof.train.loss import choose_loss, linear_nll
 from tuneproof.train.lowrank import fewer_passes, low_rank
 from tuneproof.train.model import add_lora, load_model, load_tokenizer
@@ -105,7 +106,7 @@ def trained(
         Train(**(TRAIN | train)),
         MONITOR,
         seed=5,
-        owner="me",
+        owner=Owner(digest="me"),
         rows=rows[:ROWS],
         validation=rows[ROWS:],
         out=out,
@@ -370,6 +371,27 @@ def test_no_way_to_pack_pads_and_says_so_once(
     monkeypatch.setattr(packed, "candidates", lambda _: ("leaky",))
     *_, packing = trained(tiny_model, tmp_path, max_steps=1)
     assert packing.startswith("none, padding instead (not leaky: what stands in one sequence")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own, while it compiles
+def test_an_attention_that_cannot_be_compiled_is_passed_over(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch._inductor.config as inductor
+
+    from tuneproof.train import packed
+
+    monkeypatch.setattr(inductor.cpp, "cxx", ("/nonexistent/compiler",))
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
+    monkeypatch.setattr(packed, "candidates", lambda _: (attention.FLEX, attention.POSITIONS))
+    model = tiny(tiny_model)
+    features = packed_features(Train(**TRAIN), encoded(tiny_model, 2), pad=2)
+    chosen = choose_packing(model, features)
+    assert isinstance(chosen, Packing)
+    assert chosen.attention == attention.POSITIONS
+    (why,) = chosen.passed_over
+    assert why.startswith("flex_attention: ")
+    assert "compiler" in why
 
 
 def test_positions_that_do_not_restart_are_refused(

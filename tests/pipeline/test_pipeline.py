@@ -13,7 +13,7 @@ from tuneproof.pipeline import Run, StageStatus, run_status
 from tuneproof.pipeline import execute as execute_stages
 from tuneproof.progress import SilentReporter
 from tuneproof.recipe_file import load_recipe
-from tuneproof.records import Answer, Arm, Stop
+from tuneproof.records import Answer, Arm, BatchPlan, Prompt, Stop
 from tuneproof.results import Results
 from tuneproof.stages import STAGES, stages_until
 from tuneproof.workspace import RunDir, digest_file, read_records
@@ -58,6 +58,7 @@ def test_a_run_holds_what_it_promises(finished: tuple[Path, Path]) -> None:
         "train/trainer_state.json",
         "train/loss.jsonl",
         "generate/answers.jsonl",
+        "generate/plan.json",
         "generate/heldout_loss.jsonl",
         "judge/similarity.jsonl",
         "report/index.html",
@@ -190,6 +191,21 @@ def test_a_stage_that_waits_for_another_process(finished: tuple[Path, Path]) -> 
         pytest.raises(RunDirError, match="another process is working in this run"),
     ):
         execute(make_run(recipe, folder))
+
+
+def test_a_lost_batch_plan_is_the_same_again(finished: tuple[Path, Path]) -> None:
+    recipe, folder = finished
+    plan = folder / "generate/plan.json"
+    before, answers = plan.read_bytes(), (folder / "generate/answers.jsonl").read_bytes()
+    plan.unlink()
+    assert states(make_run(recipe, folder))["generate"] == "stale"
+    execute(make_run(recipe, folder))
+    assert plan.read_bytes() == before
+    assert (folder / "generate/answers.jsonl").read_bytes() == answers
+    manifest = RunDir(folder).manifest("generate")
+    assert manifest is not None
+    assert manifest.facts["batches"] == len(BatchPlan.model_validate_json(before).batches)
+    assert manifest.resumed == 4 * len(read_records(folder / "generate/prompts.jsonl", Prompt))
 
 
 def test_answers_say_why_they_stopped(finished: tuple[Path, Path]) -> None:

@@ -20,7 +20,7 @@ from tuneproof.errors import DataError
 from tuneproof.export.write import export_run
 from tuneproof.generate.plan import PLACEBO as PLACEBO_ARM
 from tuneproof.generate.plan import Respondent
-from tuneproof.generate.samples import asked_twice, second_prompts
+from tuneproof.generate.samples import second_prompts
 from tuneproof.generate.transformers_backend import TransformersBackend, load_adapters
 from tuneproof.progress import SilentReporter
 from tuneproof.recipe import Model
@@ -440,12 +440,16 @@ def test_which_questions_are_answered_twice(tiny_recipe: Callable[..., Path]) ->
     ]
 
     def drawn(*overrides: str) -> list[str]:
-        return [p.question_id for p in second_prompts(load_recipe(path, overrides), prompts)]
+        found = second_prompts(load_recipe(path, overrides), prompts)
+        assert found.greedy == 0
+        return [p.question_id for p in found.prompts]
 
     assert drawn() == []
-    assert asked_twice(load_recipe(path)) is None
+    assert load_recipe(path).asked_twice is None
     some = drawn(TWICE)
-    assert asked_twice(load_recipe(path, (TWICE,))) == "heldout"  # mt_bench is not asked in pairs
+    twice = load_recipe(path, (TWICE,)).asked_twice
+    assert twice is not None
+    assert twice.benchmark == "heldout"  # mt_bench is not asked in pairs
     assert len(some) == N_TWICE
     assert some == drawn(TWICE)
     assert some == [p.question_id for p in prompts if p.question_id in some]

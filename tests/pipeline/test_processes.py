@@ -128,6 +128,8 @@ def test_a_checkpoint_of_another_number_of_processes_is_gone_on_with(
     manifest = RunDir(folder).manifest("train")
     assert manifest is not None
     assert manifest.resumed >= 8
+    summary = json.loads((folder / "train/summary.json").read_text("utf-8"))
+    assert (summary["processes_before"], summary["processes"]) == (2, 1)
     execute(make_run(recipe, alone), until="train")
     assert (adapter(folder) - adapter(alone)).norm() < 1e-5 * adapter(alone).norm()
 

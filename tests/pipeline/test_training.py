@@ -19,6 +19,7 @@ from tests.pipeline.test_train import LONG
 from tuneproof import stages
 from tuneproof.errors import ModelError, RecipeError, RunDirError, StageError
 from tuneproof.records import LossPoint, TrainingSummary
+from tuneproof.train.checkpoint import Owner
 from tuneproof.train.watch import Watchdog
 from tuneproof.workspace import digest_file, read_records
 
@@ -140,9 +141,15 @@ def test_patience_is_not_forgotten_by_a_restart(
 
 
 @pytest.mark.usefixtures("keep_checkpoints")
-@pytest.mark.parametrize("override", ["train.learning_rate=0.001", "train.batch_size=16"])
+@pytest.mark.parametrize(
+    ("override", "difference"),
+    [
+        ("train.learning_rate=0.001", "train.learning_rate was 0.001, is "),
+        ("train.batch_size=16", "train.batch_size was 16, is 8"),
+    ],
+)
 def test_a_checkpoint_of_another_recipe_is_refused(
-    tmp_path: Path, tiny_recipe: Callable[..., Path], override: str
+    tmp_path: Path, tiny_recipe: Callable[..., Path], override: str, difference: str
 ) -> None:
     recipe = tiny_recipe(n_rows=120, train=LONG | {"epochs": 1, "eval_steps": 4})
     other, folder = tmp_path / "other", tmp_path / "run"
@@ -155,13 +162,15 @@ def test_a_checkpoint_of_another_recipe_is_refused(
     shutil.copytree(other / "train/checkpoints", mine / "checkpoints")
     with pytest.raises(RunDirError, match="is a checkpoint of another recipe") as error:
         train(recipe, folder)
+    assert difference in str(error.value)
+    assert str(error.value).count(" was ") == 1
     assert "/checkpoint-" in str(error.value)
     assert "--run-dir" in str(error.value)
 
 
 def watch(losses: list[float]) -> tuple[Watchdog, int]:
     """A watchdog that saw the losses, and how many it took."""
-    dog, control = Watchdog("me"), TrainerControl()
+    dog, control = Watchdog(Owner(digest="me")), TrainerControl()
     arguments = TrainingArguments(output_dir="unused", report_to="none", use_cpu=True)
     for n, loss in enumerate(losses, start=1):
         state = TrainerState(global_step=n)
@@ -193,7 +202,7 @@ def test_when_the_watchdog_barks(losses: list[float], stopped_at: int) -> None:
 
 def test_the_watchdog_goes_on_where_a_checkpoint_left_it() -> None:
     before, _ = watch([1.9, 1.2, 4.0, 4.1])
-    after = Watchdog("me")
+    after = Watchdog(Owner(digest="me"))
     after.restore(json.loads(json.dumps(before.state())))
     assert (after.first, after.lowest, after.high_in_a_row) == (1.9, 1.2, 2)
 

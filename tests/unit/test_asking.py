@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tests.unit.test_generate import TUNED, asks_of
+from tests.unit.generate_case import batches_of
+from tests.unit.test_generate import TUNED
 from tuneproof.data.encode import encode_prompts, token_ids
 from tuneproof.data.sections import first_marker, section_starts
 from tuneproof.data.templates import Template, parse_template
@@ -24,7 +25,7 @@ from tuneproof.generate.asking import (
     TemplateAsking,
     fair_asking,
 )
-from tuneproof.generate.plan import BASE, FAIR_BASE, Respondent, plan_batches
+from tuneproof.generate.plan import BASE, FAIR_BASE, Respondent
 from tuneproof.generate.prompts import benchmark_prompts
 from tuneproof.generate.transformers_backend import TransformersBackend, load_adapters
 from tuneproof.recipe import Generate, Lora, Model
@@ -228,9 +229,7 @@ def test_what_a_key_covers(
               for i, p in enumerate(mine)]  # fmt: skip
 
     def keys(prompts: list[Prompt], who: Respondent = BASE, stops: Stops = Stops()) -> set[str]:  # noqa: B008
-        batches = plan_batches(
-            asks_of(prompts), Generate(batch_size=64), who=who, weights="w", stops=stops, seed=1
-        )
+        batches = batches_of(prompts, Generate(batch_size=64), who=who, stops=stops)
         assert len(batches) == 1
         return set(batches[0].keys)
 
@@ -307,10 +306,9 @@ def test_stop_strings_cut_what_follows_and_change_nothing_else(
         )
         for i in range(8)
     ]  # fmt: skip
-    (batch,) = plan_batches(
-        asks_of(prompts), Generate(batch_size=8, max_new_tokens=24, temperature=1.0),
-        who=FAIR_BASE, weights="w", stops=Stops(), seed=1,
-    )  # fmt: skip
+    (batch,) = batches_of(
+        prompts, Generate(batch_size=8, max_new_tokens=24, temperature=1.0), who=FAIR_BASE
+    )
 
     def answers(stops: Stops) -> dict[str, Answer]:
         return {a.question_id: a for a in backend.answer(replace(batch, stops=stops))}
@@ -358,10 +356,7 @@ def test_a_batch_ends_when_every_row_has_stopped(
         steps.clear()
         return backend.answer(replace(batch, stops=stops))[0], len(steps)
 
-    (batch,) = plan_batches(
-        asks_of([prompt]), Generate(max_new_tokens=100, temperature=1.0), who=FAIR_BASE,
-        weights="w", stops=Stops(), seed=1,
-    )  # fmt: skip
+    (batch,) = batches_of([prompt], Generate(max_new_tokens=100, temperature=1.0), who=FAIR_BASE)
 
     whole, n_whole = answer(Stops())
     assert n_whole == 100

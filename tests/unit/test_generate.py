@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from tests.unit.generate_case import batches_of
 from tuneproof.data.encode import token_ids
 from tuneproof.data.templates import parse_template
 from tuneproof.generate.asking import Stops
 from tuneproof.generate.decoding import decode
-from tuneproof.generate.plan import BASE, Ask, Batch, Respondent, chunk_by_tokens
-from tuneproof.generate.plan import plan_batches as plan_for
+from tuneproof.generate.plan import BASE, Respondent, chunk_by_tokens
 from tuneproof.generate.prompts import heldout_prompts
 from tuneproof.generate.rows import GroupedRows, PaddedRows, open_rows, prepare_attention
 from tuneproof.generate.sampling import Sampler, sample
@@ -24,14 +24,11 @@ from tuneproof.train.model import add_lora, load_model, load_tokenizer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tuneproof.generate.batch import Batch
     from tuneproof.records import Prompt
 
 TUNED = Respondent(Arm.TUNED)
 WEIGHTS = {BASE: "b", TUNED: "t"}
-
-
-def asks_of(prompts: list[Prompt]) -> list[Ask]:
-    return [Ask(prompt=p, token_ids=p.token_ids or ()) for p in prompts]
 
 
 def plan_batches(
@@ -40,9 +37,7 @@ def plan_batches(
     return [
         batch
         for who, digest in weights.items()
-        for batch in plan_for(
-            asks_of(prompts), settings, who=who, weights=digest, stops=Stops(), seed=seed
-        )
+        for batch in batches_of(prompts, settings, who=who, weights=digest, seed=seed)
     ]
 
 
@@ -78,7 +73,6 @@ def test_chunks_hold_every_row_once_within_the_budget() -> None:
     chunks = chunk_by_tokens(rows, 10)
     assert sorted(i for c in chunks for i in c) == list(range(7))
     assert chunks == [[5], [2], [0, 3], [4, 6, 1]]
-    assert chunk_by_tokens(rows, 10, most=2) == [[5], [2], [0, 3], [4, 6], [1]]
 
 
 def test_the_plan_depends_on_prompts_settings_weights_and_seed(prompts: list[Prompt]) -> None:
@@ -128,8 +122,8 @@ def test_in_float32_an_answer_is_the_same_in_every_batch(
         return {
             (a.arm, a.question_id): (a.text, a.stop, a.n_tokens)
             for who, weights in WEIGHTS.items()
-            for batch in plan_for(
-                asks_of(prompts),
+            for batch in batches_of(
+                prompts,
                 settings,
                 who=who,
                 weights=weights,
@@ -181,8 +175,8 @@ def test_rows_that_are_done_leave_the_batch(
     """The passes get smaller, and fewer rows go through them than answers × longest answer."""
     seen: list[int] = []
     (end,) = load_ids(backend, " two")
-    (batch,) = plan_for(
-        asks_of(prompts), Generate(max_new_tokens=60, temperature=1.0), who=BASE, weights="b",
+    (batch,) = batches_of(
+        prompts, Generate(max_new_tokens=60, temperature=1.0), who=BASE, weights="b",
         stops=Stops(token_ids=(end,)), seed=5,
     )  # fmt: skip
     hook = backend._base.register_forward_pre_hook(
@@ -286,10 +280,7 @@ def test_mt_bench_categories_have_fastchats_temperatures(prompts: list[Prompt]) 
     settings = Generate(temperature=0.5)
 
     def temperatures(by_category: bool) -> dict[str, float]:
-        (batch,) = plan_for(
-            asks_of(mixed), settings, who=BASE, weights="w", stops=Stops(), seed=1,
-            by_category=by_category,
-        )  # fmt: skip
+        (batch,) = batches_of(mixed, settings, by_category=by_category)
         return {
             a.prompt.question_id: t for a, t in zip(batch.asks, batch.temperatures, strict=True)
         }
@@ -297,13 +288,6 @@ def test_mt_bench_categories_have_fastchats_temperatures(prompts: list[Prompt]) 
     found = temperatures(True)
     assert [found[f"q{i}"] for i in range(6)] == [0.7, 0.1, 0.0, 0.5, 0.5, 0.5]
     assert set(temperatures(False).values()) == {0.5}
-
-
-def test_a_batch_stays_within_its_tokens() -> None:
-    """Prompt and new tokens count, each row as long as the batch's longest."""
-    rows = [[0] * n for n in (6, 5, 4, 2, 2, 1)]
-    assert chunk_by_tokens(rows, 20, beside=4) == [[0, 1], [2, 3], [4, 5]]
-    assert chunk_by_tokens(rows, 8, beside=4) == [[0], [1], [2], [3], [4], [5]]
 
 
 def test_both_arms_are_what_they_are_called(

@@ -11,7 +11,7 @@ from tests.unit import report_case as plain
 from tests.unit import report_evidence_case as case
 from tests.unit.report_reading import EVIL, Page, outside_fences, render
 from tuneproof.recipe import VerdictRule
-from tuneproof.records import Arm
+from tuneproof.records import Arm, OutputFile
 from tuneproof.report import evidence
 from tuneproof.report.content import key_figures
 from tuneproof.report.pairwise import decomposed
@@ -481,3 +481,33 @@ def test_the_case_is_one_that_the_records_allow() -> None:
     assert PairwiseResult.model_validate(found.model_dump()) == found
     values = [part.value for part in split.parts]
     assert sum(v for v in values if v is not None) == pytest.approx(split.whole.value)
+
+
+# --- the batch plan --------------------------------------------------------------------------
+
+
+@OUTPUTS
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_batch_plan_of_the_answers(name: str, dtype: str) -> None:
+    """Its digest and size; and in bfloat16 that other batches give other answers."""
+    made = plain.manifests()
+    facts: dict[str, str | int | float | bool | None] = {
+        "batches": 1234,
+        "batch size, at most": 64,
+        "batch tokens, at most": 32768,
+        "dtype": dtype,
+        "answers depend on the plan": dtype != "float32",
+    }
+    file = OutputFile(path="generate/plan.json", bytes=3, sha256="c3" * 32)
+    before = made["generate"]
+    made["generate"] = before.model_copy(
+        update={"facts": facts, "outputs": (*before.outputs, file)}
+    )
+    text = read(name, case.full_results(), manifests=made)
+    assert re.search(r"SHA-256 of the batch plan[:\s]*" + "c3" * 32, text)
+    assert re.search(r"Batches[:\s]*1,234, of at most 64 prompts and 32,768 tokens", text)
+    depends = "other batches give other answers to the same prompts"
+    assert (f"in {dtype}: they depend on the plan" in text) == (dtype == "bfloat16")
+    assert (depends in text) == (dtype == "bfloat16")
+    assert (f"in {dtype}: the same in any batches" in text) == (dtype == "float32")
+    assert "batch plan" not in read(name, case.full_results())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,14 @@ from tuneproof.data.templates import parse_template
 from tuneproof.errors import CredentialError, EndpointError
 from tuneproof.generate.answers import Answers, Interview, answer_all
 from tuneproof.generate.asking import ChatAsking, Stops, TemplateAsking
-from tuneproof.generate.plan import BASE, PLACEBO, Respondent
+from tuneproof.generate.plan import BASE, PLACEBO, Respondent, plan_answers
 from tuneproof.generate.prompts import benchmark_prompts
 from tuneproof.generate.served import as_text, ask_server, served_name
+from tuneproof.generate.stage import failure_lines
 from tuneproof.generate.transformers_backend import TransformersBackend
 from tuneproof.progress import SilentReporter
 from tuneproof.recipe import Generate, Lora, Model, Server
-from tuneproof.records import Arm, Stop
+from tuneproof.records import Answer, Arm, Stop
 from tuneproof.train.model import add_lora, load_model, load_tokenizer
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tests.fakes import Behaviour
-    from tuneproof.records import Answer, Prompt
+    from tuneproof.records import Prompt
 
 TUNED = Respondent(Arm.TUNED)
 TEMPLATE = parse_template("{instruction}\n{response}\n")
@@ -137,17 +139,22 @@ def test_a_server_with_our_model_answers_as_we_do(
     assert all(isinstance(b["prompt"], str if as_what == "text" else list) for b in bodies)
     assert Counter(b["model"] for b in bodies) == {"base": 12, "tuned": 12}
     model = add_lora(load_model(Model(id=str(tiny_model), dtype="float32")), Lora(dropout=0.0))
+    interviews = [
+        Interview(
+            who=BASE,
+            asking=TemplateAsking(tokenizer, TEMPLATE),
+            prompts=tuple(prompts),
+            weights="w",
+        )
+    ]
+    settings = Generate(max_new_tokens=8)
     ours = answer_all(
         TransformersBackend(model.eval(), tokenizer),
-        [
-            Interview(
-                who=BASE,
-                asking=TemplateAsking(tokenizer, TEMPLATE),
-                prompts=tuple(prompts),
-                weights="w",
-            )
-        ],
-        Generate(max_new_tokens=8),
+        interviews,
+        settings,
+        plan_answers(
+            interviews, settings.budget, file=tmp_path / "plan.json", reporter=SilentReporter()
+        ),
         seed=7,
         journal_file=tmp_path / "ours.jsonl",
         reporter=SilentReporter(),
@@ -279,11 +286,17 @@ def test_finished_work_is_kept_when_the_key_or_the_model_is_refused(
             ),
             (Status(404, "no such model"), EndpointError, "does not know the model 'tuned'"),
             (Status(400, "x", "model_not_found"), EndpointError, "does not know the model 'tuned'"),
+            (Status(400, "x", "invalid_api_key"), CredentialError, "refuses the key"),
+            (Status(429, "pay", "insufficient_quota"), EndpointError, "quota is used up.*: pay"),
+            (Status(402, "pay"), EndpointError, "quota is used up"),
         ):
             refusal[:] = [status]
             monkeypatch.setenv("OUR_KEY", "s3cret")
-            with pytest.raises(error, match=words):
+            with pytest.raises(error, match=words) as refused:
                 ask(server.url, api_key_env="OUR_KEY", concurrency=1)
+            assert refused.value.place == server.url
+            assert refused.value.remedy
+            assert "s3cret" not in str(refused.value)
         base = sum(r.body["model"] == "base" for r in server.received)
         assert {r.authorization for r in server.received} == {"Bearer s3cret"}
         refusal.clear()
@@ -302,7 +315,50 @@ def test_no_server_and_no_completions_are_said_at_once(ask: Callable[..., Answer
     with ChatServer(lambda _: Garbage()) as server:
         answers = ask(server.url)
     assert answers.failed == len(answers.rows)
-    assert "not a completion: no JSON: b'<html>it works!</html>'" in {a.error for a in answers.rows}
+    assert "not a completion: content type text/html; no JSON: b'<html>it works!</html>'" in {
+        a.error for a in answers.rows
+    }
+
+
+def test_a_server_that_goes_away_leaves_counted_failures_and_what_it_said(
+    ask: Callable[..., Answers],
+) -> None:
+    """It closes connections in the middle of answers, for good; the next run asks for the rest."""
+    said = itertools.count()
+    gone = 5
+
+    def reply(_: dict[str, Any]) -> Behaviour:
+        return says("well") if next(said) < gone else Truncated()
+
+    with ChatServer(reply) as server:
+        first = ask(server.url)
+        kept = sum(a.stop is not Stop.ERROR for a in first.rows)
+        assert (kept, first.failed) == (5, 19)
+        asked = [a.error for a in first.rows if a.error and "not asked" not in a.error]
+        assert asked
+        assert all(str(e).startswith("no connection: ") for e in asked)
+        gone = 10**6
+        second = ask(server.url)
+    assert (second.resumed, second.failed) == (5, 0)
+
+
+def test_another_recipe_finds_no_answer_of_this_one(
+    ask: Callable[..., Answers], tmp_path: Path
+) -> None:
+    """Over the same journal: temperature, stops and the name of a model; and back again."""
+    with ChatServer(lambda _: says("well")) as server:
+        first = ask(server.url)
+        for changed in (
+            {"temperature": 0.5},
+            {"stops": Stops(strings=("x",))},
+            {"base": "b2", "adapters": ("t2",)},
+        ):
+            assert ask(server.url, **changed).resumed == 0
+        again = ask(server.url)
+        assert (again.resumed, again.rows) == (24, first.rows)
+        assert len(server.received) == 4 * 24
+    lines = (tmp_path / "answers.journal.jsonl").read_bytes().splitlines()
+    assert len({json.loads(line)["key"] for line in lines}) == len(lines) == 4 * 24
 
 
 def test_names_of_served_models() -> None:
@@ -348,3 +404,37 @@ def test_special_tokens_end_an_answer_by_their_text(
         )
     assert server.received[0].body["stop"] == ["<unk>", "<s>", "</s>"]
     assert "stop_token_ids" not in server.received[0].body
+
+
+def test_a_server_that_only_fails_is_given_up(
+    ask: Callable[..., Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After so many failures in a row; prompts that it refuses are none, however many."""
+    monkeypatch.setattr("tuneproof.generate.served.IN_A_ROW", 4)
+    with ChatServer(lambda _: Status(400, "too long")) as server:
+        assert ask(server.url).failed == 24
+    said = itertools.count()
+    with ChatServer(lambda _: says("well") if next(said) < 3 else Garbage()) as server:
+        with pytest.raises(EndpointError, match="4 requests in a row failed; the last: not a comp"):
+            ask(server.url, concurrency=1)
+        said = itertools.count(-99)
+        assert ask(server.url).resumed == 3
+
+
+def test_failures_are_told_by_their_reason() -> None:
+    def answer(error: str | None) -> Answer:
+        return Answer(
+            key="k", question_id="q", benchmark="b", arm=Arm.BASE, text="", n_prompt_tokens=1,
+            stop=Stop.ERROR if error else Stop.EOS, n_tokens=0, error=error,
+        )  # fmt: skip
+
+    long = [f"prompt of {n} tokens and 8 new ones exceed the context of 64" for n in (99, 70)]
+    assert failure_lines([answer(None)], again=False) == []
+    assert failure_lines([answer(None), *map(answer, [*"abcdde", *long, *long])], again=True) == [
+        "10 of 11 answers failed; run again to ask again",
+        f"  4 × {long[0]}",
+        "  2 × d",
+        "  1 × a",
+        "  1 × b",
+        "  2 × other",
+    ]

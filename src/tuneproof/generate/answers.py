@@ -1,9 +1,7 @@
-"""Asking everyone everything, turn after turn, with a journal of the answers.
+"""Asking everyone everything by the batch plan, with a journal of the answers.
 
-A later turn can be asked only when the earlier one has been answered, so each respondent answers
-all first turns, then all second ones. The plan of a turn follows from the answers before it, and
-those are the same in every run: a killed run plans the same batches and goes on with the first one
-that is missing.
+The prompt of a later turn holds the answers before it, and those are the same in every run of the
+plan: a killed run follows it again and goes on with the first batch that is missing.
 """
 
 from __future__ import annotations
@@ -12,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tuneproof.generate.asking import Asked
-from tuneproof.generate.plan import Ask, plan_batches
+from tuneproof.generate.batch import Ask, make_batch
+from tuneproof.generate.plan import Respondent
 from tuneproof.records import Answer, Prompt, Stop
 from tuneproof.train.memory import trim_heap
 from tuneproof.workspace import Journal, digest_value
@@ -22,9 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tuneproof.generate.asking import Asking
-    from tuneproof.generate.plan import Batch, Respondent
+    from tuneproof.generate.batch import Batch
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Generate
+    from tuneproof.records import BatchPlan
 
 
 class Backend(Protocol):
@@ -67,26 +67,28 @@ def answer_all(
     backend: Backend,
     interviews: Sequence[Interview],
     generate: Generate,
+    plan: BatchPlan,
     *,
     seed: int,
     journal_file: Path,
     reporter: Reporter,
 ) -> Answers:
-    """Hold the interviews one after another; nothing is asked twice."""
-    total = sum(len(i.prompts) for i in interviews)
-    rows: list[Answer] = []
+    """Answer the plan's batches in their order; nothing is asked twice."""
+    held = {(i.who, i.sample): i for i in interviews}
+    said: dict[tuple[Respondent, int], dict[tuple[str, int], Answer]] = {who: {} for who in held}
     resumed = 0
     with (
         Journal(journal_file, Answer) as journal,
-        reporter.task("answers", total, unit="answers") as task,
+        reporter.task("answers", sum(len(i.prompts) for i in interviews), unit="answers") as task,
     ):
-        for interview in interviews:
-            said: dict[tuple[str, int], Answer] = {}
-            for turn in sorted({p.turn for p in interview.prompts}):
-                prompts = [p for p in interview.prompts if p.turn == turn]
-                asks, failed = turn_asks(interview, prompts, said)
-                said.update({(a.question_id, a.turn): a for a in failed})
-                for batch in plan_batches(
+        for planned in plan.batches:
+            who = Respondent(planned.arm, planned.adapter), planned.sample
+            interview = held[who]
+            prompts = {(p.question_id, p.turn): p for p in interview.prompts}
+            asks, failed = turn_asks(interview, [prompts[t] for t in planned.turns], said[who])
+            said[who].update({(a.question_id, a.turn): a for a in failed})
+            if asks:
+                batch = make_batch(
                     asks,
                     generate,
                     who=interview.who,
@@ -95,17 +97,15 @@ def answer_all(
                     seed=seed,
                     sample=interview.sample,
                     by_category=interview.by_category,
-                ):
-                    known = sum(key in journal for key in batch.keys)
-                    if known < len(batch.keys):
-                        journal.append(backend.answer(batch))
-                        trim_heap()
-                    resumed += known
-                    said.update({(a.question_id, a.turn): a for a in _of(batch, journal)})
-                    task.advance(len(batch.keys), note=interview.who.name)
-                if failed:
-                    task.advance(len(failed))
-            rows.extend(said[p.question_id, p.turn] for p in interview.prompts)
+                )
+                known = sum(key in journal for key in batch.keys)
+                if known < len(batch.keys):
+                    journal.append(backend.answer(batch))
+                    trim_heap()
+                resumed += known
+                said[who].update({(a.question_id, a.turn): a for a in _of(batch, journal)})
+            task.advance(len(planned.turns), note=interview.who.name)
+    rows = [said[i.who, i.sample][p.question_id, p.turn] for i in interviews for p in i.prompts]
     return Answers(rows=rows, resumed=resumed)
 
 
@@ -117,7 +117,7 @@ def _of(batch: Batch, journal: Journal[Answer]) -> list[Answer]:
 def turn_asks(
     interview: Interview, prompts: Sequence[Prompt], said: dict[tuple[str, int], Answer]
 ) -> tuple[list[Ask], list[Answer]]:
-    """The prompts of one turn as this respondent is asked them, and those that cannot be asked.
+    """Prompts as this respondent is asked them, and those that cannot be asked.
 
     A turn whose conversation has a failed answer in it is itself a failed answer that says so: it
     is never asked with something else in that place.

@@ -1,39 +1,32 @@
-"""The batch plan: which prompts are answered together, how warm, and under which keys. Pure.
+"""The batch plan: which prompts are answered together, by whom, and in which order. Pure.
 
-The plan depends on its arguments alone. Batches mix the prompts of all benchmarks. In float32 an
-answer is the same in every batch; in bfloat16 the composition of the batch is part of the result,
-so an answer's key covers the whole batch: a killed run answers the same batches again and gets the
-same bytes.
+It is made, and written, before the first answer, from the prompts and the budget alone: no device,
+number type, thread or clock has a part in it, nor has anything that was answered. A later turn,
+whose prompt is not there yet, counts as long as it can get. Batches mix the benchmarks, and later
+turns with the first turns that are left. How a batch is answered is left to ``batch`` and to the
+back ends.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from tuneproof.records import Arm, Prompt
-from tuneproof.workspace import digest_value
+from pydantic import ValidationError
+
+from tuneproof.generate.asking import Asked
+from tuneproof.records import Arm, BatchPlan, PlannedBatch
+from tuneproof.workspace import digest_value, write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
-    from tuneproof.generate.asking import Stops
-    from tuneproof.recipe import Generate
+    from tuneproof.generate.answers import Interview
+    from tuneproof.progress import Reporter
+    from tuneproof.records import Budget
 
-DECODING: Final = 2
-"""Part of every key: counts up when the decoding changes what a batch is answered with."""
-
-CATEGORY_TEMPERATURES: Final = {
-    "writing": 0.7,
-    "roleplay": 0.7,
-    "extraction": 0.0,
-    "math": 0.0,
-    "coding": 0.0,
-    "reasoning": 0.0,
-    "stem": 0.1,
-    "humanities": 0.1,
-}
-"""MT-Bench's, as FastChat answers it (``temperature_config`` in ``llm_judge/common.py``)."""
+PLAN_FILE = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -55,127 +48,154 @@ PLACEBO = Respondent(Arm.PLACEBO)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
-    """One prompt as one respondent is asked it."""
+class Turn:
+    """One turn that is to be asked, and the most tokens that its prompt can have."""
 
-    prompt: Prompt
-    token_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Prompts answered together, for the first or second time (``sample``).
-
-    ``keys`` name the answers. ``temperatures`` is one a prompt, and so is ``names``: with ``seed``
-    they name the randomness of a sampled answer, whatever batch it is in.
-    """
-
-    who: Respondent
-    asks: tuple[Ask, ...]
-    keys: tuple[str, ...]
-    temperatures: tuple[float, ...]
-    names: tuple[tuple[str | int, ...], ...]
-    seed: int
-    settings: Generate
-    stops: Stops
-    sample: int = 1
+    question_id: str
+    turn: int
+    length: int
 
 
-def chunk_by_tokens(
-    rows: Sequence[Sequence[int]], budget: int, *, beside: int = 0, most: int | None = None
-) -> list[list[int]]:
-    """Indices of rows in batches of like length, longest first, within ``budget`` padded tokens.
+def chunk_by_tokens(rows: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
+    """Indices of rows in chunks of like length, longest first, within ``budget`` padded tokens.
 
-    A row that is longer than the budget is a batch of its own. ``beside`` tokens are counted beside
-    those of each row; ``most`` limits the rows of a batch.
+    A row that is longer than the budget is a chunk of its own.
     """
     chunks: list[list[int]] = []
     for i in sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i)):
         # Rows come longest first, so a chunk's first row is its width.
-        if (
-            chunks
-            and (len(rows[chunks[-1][0]]) + beside) * (len(chunks[-1]) + 1) <= budget
-            and (most is None or len(chunks[-1]) < most)
-        ):
+        if chunks and len(rows[chunks[-1][0]]) * (len(chunks[-1]) + 1) <= budget:
             chunks[-1].append(i)
         else:
             chunks.append([i])
     return chunks
 
 
-def temperature_of(prompt: Prompt, generate: Generate, *, by_category: bool) -> float:
-    """The recipe's temperature; with ``by_category``, on MT-Bench that of the category."""
-    if by_category and prompt.benchmark == "mt_bench":
-        return CATEGORY_TEMPERATURES.get(prompt.category or "", generate.temperature)
-    return generate.temperature
+def compose(turns: Iterable[Turn], budget: Budget) -> list[list[Turn]]:
+    """The turns of one respondent in batches; a turn comes after the earlier ones of its question.
 
-
-def draw_name(prompt: Prompt, who: Respondent, sample: int) -> tuple[str | int, ...]:
-    """What names the randomness of one sampled answer, beside the recipe's seed."""
-    return (who.arm.value, who.adapter, prompt.benchmark, prompt.question_id, prompt.turn, sample)
-
-
-def plan_batches(
-    asks: Sequence[Ask],
-    generate: Generate,
-    *,
-    who: Respondent,
-    weights: str,
-    stops: Stops,
-    seed: int,
-    sample: int = 1,
-    by_category: bool = False,
-) -> list[Batch]:
-    """Batches of prompts of like length, longest first.
-
-    A batch has at most ``generate.batch_size`` prompts and, each counted as long as the longest and
-    with ``max_new_tokens``, ``generate.batch_tokens`` tokens; a prompt that is longer than that is
-    a batch of its own.
-
-    Args:
-        asks: of one respondent, at most one for each question and turn.
-        weights: what identifies the weights that answer.
-        stops: what ends an answer.
-        sample: 2 for answers that are drawn a second time, independently of the first.
-        by_category: MT-Bench's categories have temperatures of their own.
+    A batch has at most ``budget.batch_size`` prompts and, each counted as long as the longest and
+    with ``max_new_tokens``, ``budget.batch_tokens`` tokens; a prompt that is longer than that is a
+    batch of its own. First come turns that others wait for, and beside them the longest: so all
+    batches are full but the last, and the longest are not left for the end.
     """
-    ordered = sorted(asks, key=lambda a: (a.prompt.benchmark, a.prompt.question_id, a.prompt.turn))
-    chunks = chunk_by_tokens(
-        [ask.token_ids for ask in ordered],
-        generate.batch_tokens,
-        beside=generate.max_new_tokens,
-        most=generate.batch_size,
-    )
+    later: dict[str, list[Turn]] = {}
+    for turn in sorted(turns, key=lambda t: t.turn):
+        later.setdefault(turn.question_id, []).append(turn)
+    able = [waiting.pop(0) for waiting in later.values()]
     batches = []
-    for chunk in chunks:
-        together = tuple(ordered[i] for i in chunk)
-        prompts = [ask.prompt for ask in together]
-        temperatures = tuple(temperature_of(p, generate, by_category=by_category) for p in prompts)
-        names = tuple(draw_name(p, who, sample) for p in prompts)
-        whole = digest_value(
-            {
-                "decoding": [generate.backend, DECODING],
-                "weights": weights,
-                "prompts": [ask.token_ids for ask in together],
-                "max_new_tokens": generate.max_new_tokens,
-                "temperatures": temperatures,
-                "top_p": generate.top_p,
-                "stops": [stops.strings, stops.token_ids],
-                "seed": seed,
-                "names": names,
-            }
-        )
-        batches.append(
-            Batch(
-                who=who,
-                asks=together,
-                keys=tuple(digest_value([whole, name]) for name in names),
-                temperatures=temperatures,
-                names=names,
-                seed=seed,
-                settings=generate,
-                stops=stops,
-                sample=sample,
-            )
-        )
+    while able:
+        able.sort(key=lambda t: (-len(later[t.question_id]), -t.length, t.question_id))
+        batch: list[Turn] = []
+        left: list[Turn] = []
+        width = 0
+        for turn in able:
+            wider, more = max(width, turn.length), len(batch) + 1
+            if not batch or (
+                more <= budget.batch_size
+                and (wider + budget.max_new_tokens) * more <= budget.batch_tokens
+            ):
+                batch.append(turn)
+                width = wider
+            else:
+                left.append(turn)
+        batches.append(batch)
+        freed = [later[t.question_id].pop(0) for t in batch if later[t.question_id]]
+        able = left + freed
     return batches
+
+
+def plan_answers(
+    interviews: Sequence[Interview], budget: Budget, *, file: Path, reporter: Reporter
+) -> BatchPlan:
+    """The plan of these interviews: the one in ``file`` if it is theirs, else made and written.
+
+    A plan is theirs if it was made of the same prompts and budget and has every turn once, after
+    the earlier ones. So a run that goes on follows what it began with.
+    """
+    expected = [expected_turns(i, max_new_tokens=budget.max_new_tokens) for i in interviews]
+    of = digest_value(
+        [
+            budget.model_dump(),
+            [
+                [i.who.arm, i.who.adapter, i.sample, prompts]
+                for i, (_, prompts) in zip(interviews, expected, strict=True)
+            ],
+        ]
+    )
+    found = _read(file)
+    if found is not None and found.of == of and _is_whole(found, interviews):
+        return found
+    if file.exists():
+        reporter.say(
+            f"    {file.name} is not the plan of these prompts and this budget: planned anew; the "
+            "answers of batches that stay the same are kept"
+        )
+    plan = BatchPlan(
+        of=of,
+        budget=budget,
+        batches=tuple(
+            PlannedBatch(
+                arm=interview.who.arm,
+                adapter=interview.who.adapter,
+                sample=interview.sample,
+                turns=tuple((t.question_id, t.turn) for t in batch),
+            )
+            for interview, (turns, _) in zip(interviews, expected, strict=True)
+            for batch in compose(turns, budget)
+        ),
+    )
+    write_atomic(file, plan.model_dump_json() + "\n")
+    return plan
+
+
+def expected_turns(
+    interview: Interview, *, max_new_tokens: int
+) -> tuple[list[Turn], list[tuple[str, int, list[int]]]]:
+    """An interview's turns, and the token ids that they rest on.
+
+    Those are of a prompt whose earlier answers are empty; each of these can get ``max_new_tokens``
+    long.
+    """
+    before = {(p.question_id, p.turn): p.instruction for p in interview.prompts}
+    encoded = interview.asking.encode(
+        [
+            Asked(
+                instruction=p.instruction,
+                context=p.context,
+                earlier=tuple((before[p.question_id, n], "") for n in range(1, p.turn)),
+            )
+            for p in interview.prompts
+        ]
+    )
+    turns, prompts = [], []
+    for prompt, ids in zip(interview.prompts, encoded, strict=True):
+        length = len(ids) + (prompt.turn - 1) * max_new_tokens
+        turns.append(Turn(question_id=prompt.question_id, turn=prompt.turn, length=length))
+        prompts.append((prompt.question_id, prompt.turn, list(ids)))
+    return turns, sorted(prompts)
+
+
+def _read(file: Path) -> BatchPlan | None:
+    """The plan in the file; None where there is none, or what is there is no plan."""
+    try:
+        return BatchPlan.model_validate_json(file.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _is_whole(plan: BatchPlan, interviews: Sequence[Interview]) -> bool:
+    wanted = {
+        (i.who.arm, i.who.adapter, i.sample, p.question_id, p.turn)
+        for i in interviews
+        for p in i.prompts
+    }
+    seen: set[tuple[Arm, int, int, str, int]] = set()
+    for batch in plan.batches:
+        who = (batch.arm, batch.adapter, batch.sample)
+        turns = {(*who, question, turn) for question, turn in batch.turns}
+        ready = all(n == 1 or (*who, question, n - 1) in seen for question, n in batch.turns)
+        if len(turns) < len(batch.turns) or not ready or turns & seen:
+            return False
+        seen |= turns
+    return seen == wanted

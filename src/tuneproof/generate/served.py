@@ -2,24 +2,20 @@
 
 The prompts are ours, as token ids or as text that was checked to become the same ids again. Each
 question is asked turn after turn, and many questions at once. An answer is journaled as it comes; a
-failure is counted, never journaled, and tried again by the next run. Whether the server has the
-weights that its names promise is for whoever started it.
+failure is counted, never journaled, and tried again by the next run; a server that only fails is
+given up. Whether it has the weights that its names promise is for whoever started it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tuneproof.data.sections import first_marker
 from tuneproof.errors import CredentialError, EndpointError
 from tuneproof.generate.answers import Answers, make_answer, turn_asks
-from tuneproof.generate.plan import draw_name, temperature_of
+from tuneproof.generate.batch import draw_name, temperature_of
+from tuneproof.generate.completions import CompletionsClient, Failed
 from tuneproof.recipe import named_seed
 from tuneproof.records import Answer, Arm, Prompt, Stop
 from tuneproof.workspace import Journal, digest_value
@@ -28,39 +24,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from openai import APIStatusError
     from transformers import PreTrainedTokenizerBase
 
     from tuneproof.generate.answers import Interview
-    from tuneproof.generate.plan import Ask, Respondent
+    from tuneproof.generate.batch import Ask
+    from tuneproof.generate.completions import Completion
+    from tuneproof.generate.plan import Respondent
     from tuneproof.progress import Reporter, Task
     from tuneproof.recipe import Generate, Server
 
-MAX_RETRIES: Final = 4
-"""By the library: timeouts, lost connections, 408, 409, 429 and 5xx, with growing pauses."""
 
-GARBAGE_TRIES: Final = 3
-"""How often a reply that is no completion is asked for again."""
+IN_A_ROW: Final = 20
+"""So many requests that failed one after another end the run; refused prompts are none of them."""
 
-
-def server_key(server: Server) -> str:
-    """The key to send; a placeholder where the recipe says that none is needed.
-
-    Raises:
-        CredentialError: the environment variable that the recipe names is not set.
-    """
-    if server.api_key_env is None:
-        # Not None: the library would then send OPENAI_API_KEY to whatever server this is.
-        return "no-key-needed"
-    key = os.environ.get(server.api_key_env, "").strip()
-    if key and key.isascii() and key.isprintable() and " " not in key:
-        return key
-    raise CredentialError(
-        f"the environment variable {server.api_key_env} "
-        + ("holds no key: blanks or characters beyond ASCII" if key else "is not set"),
-        place="generate.server.api_key_env",
-        remedy=f"Set it: export {server.api_key_env}=…",
-    )
+REFUSED: Final = frozenset({"not asked", "HTTP 400", "HTTP 413", "HTTP 422"})
+"""What says something of the prompt (too long, say), and nothing of the server."""
 
 
 def served_name(server: Server, who: Respondent) -> str:
@@ -82,134 +60,6 @@ def served_name(server: Server, who: Respondent) -> str:
             remedy="Give the names under which the server has the adapters, in their order.",
         )
     return found
-
-
-# --- one request -----------------------------------------------------------------------------
-
-
-class _Choice(BaseModel):
-    model_config = ConfigDict(extra="allow")
-    text: str
-    finish_reason: str | None = None
-    stop_reason: int | str | None = None
-
-
-class _Usage(BaseModel):
-    completion_tokens: int | None = None
-
-
-class _Completion(BaseModel):
-    """The part of a completion that we read; whatever else a server sends is let be."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A request without an answer: the kind of failure, and what was seen."""
-
-    reason: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}" if self.detail else self.reason
-
-
-class CompletionsClient:
-    """One server. What no other request could mend is raised, everything else a value.
-
-    Raises:
-        CredentialError: the key's environment variable is not set.
-    """
-
-    def __init__(self, server: Server, *, max_retries: int = MAX_RETRIES) -> None:
-        from openai import AsyncOpenAI
-
-        self._server = server
-        self._key = server_key(server)
-        self._heard = False
-        self._client = AsyncOpenAI(
-            api_key=self._key,
-            base_url=server.base_url,
-            timeout=server.timeout_s,
-            max_retries=max_retries,
-        )
-
-    async def complete(self, request: dict[str, Any]) -> _Completion | Failed:
-        """Send one request.
-
-        Raises:
-            CredentialError: the server refuses the key.
-            EndpointError: it cannot be reached at all, or does not know the address or the model.
-        """
-        failed = Failed("not sent")
-        for _ in range(GARBAGE_TRIES):
-            raw = await self._send(request)
-            if isinstance(raw, Failed):
-                return raw
-            self._heard = True
-            try:
-                return _Completion.model_validate(json.loads(raw))
-            except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                where = ".".join(map(str, first["loc"]))
-                failed = Failed("not a completion", f"{where}: {first['msg']}")
-            except (ValueError, RecursionError):
-                failed = Failed("not a completion", f"no JSON: {raw[:80]!r}")
-        return failed
-
-    async def _send(self, request: dict[str, Any]) -> bytes | Failed:
-        from openai import APIConnectionError, APIStatusError, APITimeoutError
-
-        try:
-            raw = await self._client.completions.with_raw_response.create(**request)
-        except APITimeoutError:
-            return Failed("timeout", f"no reply within {self._server.timeout_s:g} s")
-        except APIConnectionError as error:
-            why = self._clean(str(error.__cause__ or error))
-            if not self._heard:
-                raise EndpointError(
-                    f"cannot be reached: {why}",
-                    place="generate.server.base_url",
-                    value=self._server.base_url,
-                    remedy="Start the server, or correct its address (which often ends in /v1).",
-                ) from None
-            return Failed("no connection", why)
-        except APIStatusError as error:
-            self._heard = True
-            return self._refused(error, request["model"])
-        return bytes(raw.content)
-
-    def _refused(self, error: APIStatusError, model: str) -> Failed:
-        status = error.status_code
-        said = self._clean(error.message.removeprefix(f"Error code: {status} - "))
-        if status in (401, 403):
-            raise CredentialError(
-                f"the server refuses the key (HTTP {status}): {said}",
-                place=self._server.base_url,
-                remedy=f"Check the value of {self._server.api_key_env}."
-                if self._server.api_key_env
-                else "Name the variable that holds a key in generate.server.api_key_env.",
-            ) from None
-        if status == 404 or error.code == "model_not_found":
-            raise EndpointError(
-                f"does not know the model {model!r}, or offers no completions there "
-                f"(HTTP {status}): {said}",
-                place=self._server.base_url,
-                remedy="Serve the run's train/adapter folders under the names in generate.server, "
-                "and check base_url (which often ends in /v1).",
-            ) from None
-        return Failed(f"HTTP {status}", said)
-
-    def _clean(self, text: str) -> str:
-        """At most 300 characters of a server's message, without the key should it be in there."""
-        shown = " ".join(text.replace(self._key, "***").split())
-        return shown if len(shown) <= 300 else shown[:299] + "…"
-
-    async def close(self) -> None:
-        """Give connections back."""
-        await self._client.close()
 
 
 # --- from a prompt to an answer --------------------------------------------------------------
@@ -260,7 +110,7 @@ def request_of(
 
 
 def read_completion(
-    completion: _Completion, stops: Sequence[str], tokenizer: PreTrainedTokenizerBase
+    completion: Completion, stops: Sequence[str], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[str, Stop, int] | Failed:
     """Text, why it stopped, and its tokens, counted as in process: without what ended it.
 
@@ -300,7 +150,8 @@ def ask_server(
 
     Raises:
         CredentialError: the key is missing or refused.
-        EndpointError: the server cannot be reached, or does not know a model.
+        EndpointError: the server cannot be reached, does not know a model, has no quota left, or
+            fails again and again.
     """
     with Journal(journal_file, Answer) as journal:
         desk = _Desk(generate, tokenizer, seed=seed, journal=journal)
@@ -320,7 +171,7 @@ class _Desk:
         self._generate, self._tokenizer = generate, tokenizer
         self._seed, self._journal = seed, journal
         self._server = generate.server
-        self._resumed = self._failed = 0
+        self._resumed = self._failed = self._in_a_row = 0
 
     async def hold(self, interviews: Sequence[Interview], reporter: Reporter) -> Answers:
         client = CompletionsClient(self._server)
@@ -402,11 +253,25 @@ class _Desk:
             read = got if isinstance(got, Failed) else read_completion(got, stops, self._tokenizer)
         if isinstance(read, Failed):
             self._failed += 1
+            self._check_health(read)
             return make_answer(interview, ask, key, stop=Stop.ERROR, error=str(read))
+        self._in_a_row = 0
         text, stop, n_tokens = read
         answer = make_answer(interview, ask, key, stop=stop, text=text, n_tokens=n_tokens)
         self._journal.append([answer])
         return answer
+
+    def _check_health(self, failed: Failed) -> None:
+        if failed.reason in REFUSED:
+            return
+        self._in_a_row += 1
+        if self._in_a_row >= IN_A_ROW:
+            raise EndpointError(
+                f"{self._in_a_row} requests in a row failed; the last: {failed}",
+                place=self._server.base_url,
+                remedy="Every answer so far is kept. Put the server right and run again; a lower "
+                "generate.server.concurrency or a higher timeout_s may help.",
+            )
 
 
 def _first(errors: BaseExceptionGroup[Any]) -> BaseException:

@@ -1,14 +1,16 @@
 """The generate stage: held-out loss and answers of all arms, written as they come.
 
 Files out: ``prompts.jsonl``, ``answers.jsonl`` (second samples after all others),
-``heldout_loss.jsonl``, and two journals. Those are keyed by everything that a result depends on, so
-a killed run goes on with the next batch, and a changed recipe never finds another recipe's answers.
+``heldout_loss.jsonl``, ``plan.json`` (the batches, unless a server makes them), and two journals.
+Those are keyed by everything that a result depends on, so a killed run goes on with the next batch,
+and a changed recipe never finds another recipe's answers.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tuneproof.data.questions import selected_questions
 from tuneproof.data.templates import parse_template
@@ -16,7 +18,14 @@ from tuneproof.generate.answers import Interview, answer_all
 from tuneproof.generate.asking import TemplateAsking, fair_asking
 from tuneproof.generate.baseline import baseline_answers
 from tuneproof.generate.losses import Losses, measure_losses
-from tuneproof.generate.plan import BASE, FAIR_BASE, PLACEBO, Respondent
+from tuneproof.generate.plan import (
+    BASE,
+    FAIR_BASE,
+    PLACEBO,
+    PLAN_FILE,
+    Respondent,
+    plan_answers,
+)
 from tuneproof.generate.prompts import benchmark_prompts, heldout_prompts
 from tuneproof.generate.samples import second_prompts
 from tuneproof.progress import hush_transformers
@@ -35,7 +44,12 @@ if TYPE_CHECKING:
     from tuneproof.generate.answers import Answers, Backend
     from tuneproof.generate.transformers_backend import TransformersBackend
     from tuneproof.progress import Reporter
-    from tuneproof.recipe import Recipe
+    from tuneproof.recipe import Model, Recipe
+    from tuneproof.records import Answer, BatchPlan
+
+
+SHOWN_REASONS: Final = 4
+"""How many reasons for failed answers are told; the answers hold them all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,25 +149,39 @@ def generate_answers(
             for who, weights in trained.items()
         ),
     ]
-    if again:
+    if again.greedy:
+        reporter.say(
+            f"    A/A: {len(again.prompts)} questions are answered twice; {again.greedy} are of "
+            "categories at temperature 0, which would be answered the same"
+        )
+    if again.prompts:
         interviews.append(
             Interview(
                 who=Respondent(Arm.TUNED),
                 asking=ours,
-                prompts=tuple(again),
+                prompts=again.prompts,
                 weights=adapters[0].weights,
                 sample=2,
             )
         )
+    interviews = [replace(i, by_category=by_category) for i in interviews]
+    plan = None
+    if recipe.generate.backend != "completions":  # a server makes batches of its own
+        plan = plan_answers(
+            interviews, recipe.generate.budget, file=out / PLAN_FILE, reporter=reporter
+        )
     answers = _ask(
         recipe,
-        [replace(i, by_category=by_category) for i in interviews],
+        interviews,
+        plan,
         backend,
         tokenizer,
         folders=folders,
         journal_file=out / "answers.journal.jsonl",
         reporter=reporter,
     )
+    for line in failure_lines(answers.rows, again=answers.failed > 0):
+        reporter.say(f"    {line}")
     stored = [
         answer
         for e in recipe.evaluate
@@ -166,7 +194,10 @@ def generate_answers(
     seconds = answers.rows[len(firsts) :]
     write_records(out / "answers.jsonl", [*firsts, *stored, *seconds])
     return Generated(
-        outputs=[out / f"{n}.jsonl" for n in ("prompts", "answers", "heldout_loss")],
+        outputs=[
+            *(out / f"{n}.jsonl" for n in ("prompts", "answers", "heldout_loss")),
+            *([out / PLAN_FILE] if plan is not None else []),
+        ],
         resumed=losses.resumed + answers.resumed,
         unfinished=answers.failed,
         facts={
@@ -174,9 +205,11 @@ def generate_answers(
             "adapters": len(adapters),
             "fair-base asked with": fair.name if to_fair else None,
             "answered by": recipe.generate.backend,
+            **(_plan_facts(plan, recipe.model) if plan is not None else {}),
             "answers": len(firsts),
             "stored answers": len(stored),
             **({"second answers": len(seconds)} if seconds else {}),
+            **({"not answered twice, temperature 0": again.greedy} if again.greedy else {}),
             "answer_tokens": sum(a.n_tokens for a in answers.rows),
             "errors": sum(a.stop is Stop.ERROR for a in answers.rows),
             "rows beyond the context": losses.too_long,
@@ -202,9 +235,44 @@ def _load(
     return TransformersBackend(model, tokenizer)
 
 
+def failure_lines(answers: Sequence[Answer], *, again: bool) -> list[str]:
+    """How many answers failed and why, the most common reasons first; nothing if none did.
+
+    Reasons that differ in numbers alone are one, and the first of them is shown.
+    """
+    alike: dict[str, list[str]] = {}
+    for error in (a.error or "" for a in answers if a.stop is Stop.ERROR):
+        alike.setdefault(re.sub(r"\d+", "#", error), []).append(error)
+    reasons = sorted(alike.values(), key=len, reverse=True)
+    if not reasons:
+        return []
+    n = sum(map(len, reasons))
+    first = f"{n} of {len(answers)} answers failed" + ("; run again to ask again" if again else "")
+    shown = [f"{len(errors)} × {errors[0]}" for errors in reasons[:SHOWN_REASONS]]
+    hidden = sum(map(len, reasons[SHOWN_REASONS:]))
+    return [first, *(f"  {text}" for text in shown), *([f"  {hidden} × other"] if hidden else [])]
+
+
+def _plan_facts(plan: BatchPlan, model: Model) -> dict[str, str | int | float | bool | None]:
+    """What the report says of the plan, beside the digest of its file."""
+    from tuneproof.train.model import arithmetic
+
+    how = arithmetic(model)
+    dtype = str(how["dtype"]).removeprefix("torch.")
+    exact = dtype == "float32" and (how["device"] == "cpu" or not how["tf32"])
+    return {
+        "batches": len(plan.batches),
+        "batch size, at most": plan.budget.batch_size,
+        "batch tokens, at most": plan.budget.batch_tokens,
+        "dtype": dtype,
+        "answers depend on the plan": not exact,
+    }
+
+
 def _ask(
     recipe: Recipe,
     interviews: Sequence[Interview],
+    plan: BatchPlan | None,
     backend: TransformersBackend | None,
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -212,9 +280,9 @@ def _ask(
     journal_file: Path,
     reporter: Reporter,
 ) -> Answers:
-    """The answers, from the back end that the recipe names."""
+    """The answers, from the back end that the recipe names; by the plan, or without one."""
     generate, seed = recipe.generate, recipe.seed
-    if generate.backend == "completions":
+    if plan is None:
         from tuneproof.generate.served import ask_server
 
         return ask_server(
@@ -234,7 +302,13 @@ def _ask(
         assert backend is not None
         answering = backend
     return answer_all(
-        answering, interviews, generate, seed=seed, journal_file=journal_file, reporter=reporter
+        answering,
+        interviews,
+        generate,
+        plan,
+        seed=seed,
+        journal_file=journal_file,
+        reporter=reporter,
     )
 
 

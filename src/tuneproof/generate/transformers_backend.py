@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from tuneproof.generate.plan import Batch
+    from tuneproof.generate.batch import Batch
     from tuneproof.records import Answer
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from tuneproof.generate.plan import Batch, Respondent
+    from tuneproof.generate.batch import Batch
+    from tuneproof.generate.plan import Respondent
     from tuneproof.recipe import Model
 
 

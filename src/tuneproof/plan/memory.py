@@ -205,18 +205,15 @@ def packed_loss_bytes(shape: Shape, setting: Setting, batch: Batch) -> int:
 
 
 def peak_packed_loss_bytes(shape: Shape, setting: Setting, batch: Batch) -> int:
-    """The same at its largest moment: a chunk's logits, log-probabilities and their gradient (on a
-    CPU before that a float32 copy of the logits).
+    """The same at its largest moment: a chunk's logits, and their copy in float32.
 
     Every token is taken to be a target; the hidden states selected and what their norm gave are of
     the same size as the gradient.
     """
     from tuneproof.train.loss import CHUNK, CHUNK_ON_GPU
 
-    if setting.device == "cuda":
-        chunk = min(batch.tokens, CHUNK_ON_GPU) * shape.vocabulary * (4 + 2 * setting.element)
-    else:
-        chunk = min(batch.tokens, CHUNK) * shape.vocabulary * (8 + setting.element)
+    rows = min(batch.tokens, CHUNK_ON_GPU if setting.device == "cuda" else CHUNK)
+    chunk = rows * shape.vocabulary * (4 + (setting.element if setting.element < 4 else 0))
     selected = 2 * batch.tokens * setting.element * shape.hidden
     return packed_loss_bytes(shape, setting, batch) + selected + chunk
 

@@ -139,7 +139,7 @@ def padded_tokens(lengths: Sequence[int], rows: int) -> int:
 def _training_order(rows: Sequence[EncodedRow], train: Train, seed: int) -> list[int]:
     lengths = [len(r.token_ids) for r in rows]
     if train.batching == "by-length":
-        from tuneproof.train.trainer import ByLength
+        from tuneproof.train.order import ByLength
 
         order = ByLength(lengths, train.batch_size, seed=seed, epoch=lambda: 0)
         return [lengths[i] for i in order]

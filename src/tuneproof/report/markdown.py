@@ -15,6 +15,7 @@ from tuneproof.report.numbers import NOT_MEASURED, Shown, count, duration
 from tuneproof.report.provenance import (
     ledger_rows,
     package_sets,
+    plan_rows,
     preflight_groups,
     preflight_said,
     registration_rows,
@@ -348,6 +349,7 @@ def _ran(results: Results, manifests: Mapping[str, Manifest]) -> list[str]:
     ]
     blocks.append(_table(("Stage", "Version", "Started", "Duration", "Device", "Commit"), rows))
     blocks.append(_list(f"{cell(who)}: {cell(text)}" for who, text in package_sets(manifests)))
+    blocks += [f"{what}: {cell(text)}" for what, text in plan_rows(manifests)]
     blocks += [f"{what}: {cell(text)}" for what, text in registration_rows(results)]
     return blocks
 

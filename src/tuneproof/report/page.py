@@ -22,6 +22,7 @@ from tuneproof.report.pairwise import decomposed
 from tuneproof.report.provenance import (
     ledger_rows,
     package_sets,
+    plan_rows,
     preflight_groups,
     preflight_said,
     registration_rows,
@@ -123,6 +124,7 @@ def render_page(
             titles=content.TITLES,
             stages=stage_runs(manifests),
             packages=package_sets(manifests),
+            answer_plan=plan_rows(manifests),
             registration=registration_rows(results),
             recipe_text=recipe_text.rstrip("\n"),
             meanings=meanings(results, recipe),

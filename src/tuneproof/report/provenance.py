@@ -160,6 +160,33 @@ def registration_rows(results: Results) -> list[tuple[str, str]]:
     return [("SHA-256 of what was fixed", found.digest)] if found and found.digest else []
 
 
+def plan_rows(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:
+    """The batch plan that the answers were given by: which, how large, and what hangs on it."""
+    made = manifests.get("generate")
+    file = next((f for f in made.outputs if f.path == "generate/plan.json"), None) if made else None
+    if made is None or file is None:
+        return []
+    facts = made.facts
+    return [
+        ("SHA-256 of the batch plan", file.sha256),
+        (
+            "Batches",
+            f"{count(int(facts['batches'] or 0))}, of at most "
+            f"{count(int(facts['batch size, at most'] or 0))} prompts and "
+            f"{count(int(facts['batch tokens, at most'] or 0))} tokens",
+        ),
+        (
+            "Answers",
+            f"in {facts['dtype']}: "
+            + (
+                "they depend on the plan; other batches give other answers to the same prompts"
+                if facts["answers depend on the plan"]
+                else "the same in any batches"
+            ),
+        ),
+    ]
+
+
 def _checkout(manifest: Manifest) -> str:
     if manifest.commit is None:
         return "no checkout"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SEGMENTS: Final = "tuneproof_segments"
 VARLEN: Final = "tuneproof_varlen"
+FLEX: Final = "flex_attention"
 POSITIONS: Final = "sdpa"
 
 BLOCK: Final = 256
@@ -31,14 +32,15 @@ def candidates(device: torch.device) -> tuple[str, ...]:
     """The ways to attend on the device, the fastest first; each as transformers' name for it.
 
     ``sdpa`` is PyTorch's own with a mask that transformers makes from restarting positions: right
-    wherever it runs, and slow, since the mask spans the whole micro-batch.
+    wherever it runs, and slow, since the mask spans the whole micro-batch. FlexAttention gets the
+    same mask in blocks, and has to be compiled.
     """
     register()
     if device.type == "cuda":
         from transformers.utils.import_utils import is_flash_attn_2_available
 
         flash = ("flash_attention_2",) if is_flash_attn_2_available() else ()
-        return (VARLEN, *flash, POSITIONS)
+        return (VARLEN, *flash, FLEX, POSITIONS)
     if device.type == "cpu":
         return (SEGMENTS, POSITIONS)
     return (POSITIONS,)

@@ -15,6 +15,7 @@ from tuneproof.errors import DataError
 from tuneproof.processes import count, rank
 from tuneproof.progress import hush_transformers
 from tuneproof.records import Ledger, PreparedRow, Split, TrainingSummary
+from tuneproof.train.checkpoint import Owner, checkpoint_of
 from tuneproof.train.curve import epoch_losses, loss_curve
 from tuneproof.workspace import (
     digest_value,
@@ -68,7 +69,6 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
         StageError: the loss became infinite or no number, or exploded.
     """
     from tuneproof.train.model import load_model, load_tokenizer
-    from tuneproof.train.trainer import checkpoint_of
 
     hush_transformers()
     tokenizer = load_tokenizer(recipe.model, reporter)
@@ -117,7 +117,7 @@ class _Rows:
     usable: Sequence[EncodedRow]
     validation: Sequence[EncodedRow]
     ledger: Ledger
-    owner: str
+    owner: Owner
 
 
 def _rows(
@@ -208,9 +208,13 @@ class _Adapter:
         )
 
     @property
-    def owner(self) -> str:
+    def owner(self) -> Owner:
         """What its checkpoints are marked with."""
-        return digest_value([self.rows.owner, self.seed])
+        of_rows = self.rows.owner
+        return Owner(
+            digest=digest_value([of_rows.digest, self.seed]),
+            settings={**of_rows.settings, "seed": str(self.seed)},
+        )
 
     def read_summary(self) -> TrainingSummary:
         """What its training did, once it is finished."""
@@ -245,19 +249,24 @@ def _encode(
     )
 
 
-def _owner(recipe: Recipe, rows: Sequence[EncodedRow], validation: Sequence[EncodedRow]) -> str:
-    """A digest of everything that a checkpoint depends on, but for the seed."""
+def _owner(recipe: Recipe, rows: Sequence[EncodedRow], validation: Sequence[EncodedRow]) -> Owner:
+    """Everything that a checkpoint depends on, but for the seed."""
     from tuneproof.train.model import resolve_model
 
-    return digest_value(
+    settings = {
+        "lora": recipe.lora.model_dump(mode="json"),
+        "train": recipe.train.model_dump(mode="json", exclude={"loader_workers", "seeds"}),
+        "monitor": recipe.monitor.model_dump(mode="json", exclude={"trackers"}),
+    }
+    digest = digest_value(
         {
             "model": resolve_model(recipe.model).digest,
-            "lora": recipe.lora.model_dump(mode="json"),
-            "train": recipe.train.model_dump(mode="json", exclude={"loader_workers", "seeds"}),
-            "monitor": recipe.monitor.model_dump(mode="json", exclude={"trackers"}),
+            **settings,
             "rows": [(row.token_ids, row.supervised) for row in (*rows, *validation)],
         }
     )
+    named = {f"{s}.{key}": str(v) for s, values in settings.items() for key, v in values.items()}
+    return Owner(digest=digest, settings={"model.id": recipe.model.id, **named})
 
 
 def _train_one(
@@ -333,6 +342,7 @@ def _train_one(
         dtype=str(model.get_base_model().dtype).removeprefix("torch."),
         device=describe_device(),
         processes=count(),
+        processes_before=run.processes_before,
         packing=run.packing,
     )
     write_json(part.summary, summary.model_dump(mode="json"))

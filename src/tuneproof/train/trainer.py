@@ -1,21 +1,19 @@
 """The training loop: transformers' ``Trainer``, configured from the recipe.
 
 Nothing of the loop is written here. What is ours: which arguments, collator and order of rows the
-recipe means, which checkpoint can be gone on with, and what is kept when a training goes wrong.
-Packing the sequences of a step is left to ``packed``, watching a training while it runs to
-``watch``. The module is long because both ways to train, packed and padded, share what is in it.
+recipe means, and what is kept when a training goes wrong. Which checkpoint can be gone on with is
+left to ``checkpoint``, packing the sequences of a step to ``packed``, watching a training while it
+runs to ``watch``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import Sampler
 from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorForSeq2Seq,
@@ -27,10 +25,11 @@ from transformers import (
 )
 
 from tuneproof.data.encode import IGNORED, EncodedRow
-from tuneproof.errors import RecipeError, RunDirError, StageError
+from tuneproof.errors import RecipeError, StageError
 from tuneproof.processes import count, rank
-from tuneproof.recipe import rng
+from tuneproof.train.checkpoint import checkpoint_of
 from tuneproof.train.live import FILE, LiveLog
+from tuneproof.train.order import ByLength
 from tuneproof.train.packed import (
     Feature,
     PackedSteps,
@@ -42,56 +41,18 @@ from tuneproof.train.watch import EpochEnds, Progress, Watchdog
 from tuneproof.workspace import replacing_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from peft import PeftModel
+    from torch.utils.data import Sampler
     from transformers import PreTrainedTokenizerBase
 
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Monitor, Train
+    from tuneproof.train.checkpoint import Owner
 
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-
-
-class ByLength(Sampler[int]):
-    """Rows in batches of like length, the batches in random order; each epoch has an order of its
-    own that depends on seed and epoch alone, so that a resumed epoch is the one that was begun.
-
-    Rows are shuffled, sorted within pools of ``POOL`` batches, and cut into batches. The very
-    first batch of an epoch is the one with the longest row, so that too little memory shows at
-    once.
-    """
-
-    POOL = 50
-
-    def __init__(
-        self, lengths: Sequence[int], batch_size: int, *, seed: int, epoch: Callable[[], int]
-    ) -> None:
-        self._lengths = lengths
-        self._batch_size = batch_size
-        self._seed = seed
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        draw = rng(self._seed, "train", "order", self._epoch())
-        order = list(range(len(self._lengths)))
-        draw.shuffle(order)
-        pool, size = self.POOL * self._batch_size, self._batch_size
-        batches: list[list[int]] = []
-        for start in range(0, len(order), pool):
-            rows = sorted(order[start : start + pool], key=lambda i: -self._lengths[i])
-            batches += [rows[i : i + size] for i in range(0, len(rows), size)]
-        # A partial batch must stay the last, or it would shift every row after it.
-        partial = [batches.pop()] if len(batches[-1]) < size else []
-        draw.shuffle(batches)
-        longest = max(range(len(batches)), key=lambda b: self._lengths[batches[b][0]], default=0)
-        if batches:
-            batches.insert(0, batches.pop(longest))
-        return (i for batch in [*batches, *partial] for i in batch)
 
 
 class _Trainer(Trainer):
@@ -227,12 +188,15 @@ def _as_the_reference(train: Train) -> bool:
 class TrainingRun:
     """A training that ended well: the trainer's state, and the step it was resumed from (or 0).
 
+    ``processes_before`` is how many processes wrote the checkpoint it was resumed from, if not as
+    many as go on with it.
     ``packing`` says how packed sequences were computed, or why there were none.
     """
 
     state: TrainerState
     resumed: int
     packing: str
+    processes_before: int | None = None
 
 
 def run_training(
@@ -242,7 +206,7 @@ def run_training(
     monitor: Monitor,
     *,
     seed: int,
-    owner: str,
+    owner: Owner,
     rows: Sequence[EncodedRow],
     validation: Sequence[EncodedRow],
     out: Path,
@@ -255,7 +219,7 @@ def run_training(
     Afterwards the model holds the adapter with the lowest validation loss.
 
     Args:
-        owner: identifies what is trained; a checkpoint of another owner is refused.
+        owner: what is trained; a checkpoint of another owner is refused.
         last_good: where the adapter with the lowest validation loss goes if the training has to
             be ended because the loss is no number or has exploded.
         events: where TensorBoard's files go, if the recipe asks for them.
@@ -277,7 +241,7 @@ def run_training(
             out=out,
             packed=packing is not None,
         )
-        state, step = _train(
+        state, step, processes_before = _train(
             trainer,
             train,
             monitor,
@@ -288,7 +252,7 @@ def run_training(
             events=events,
             reporter=reporter,
         )
-    return TrainingRun(state=state, resumed=step, packing=said)
+    return TrainingRun(state=state, resumed=step, packing=said, processes_before=processes_before)
 
 
 def _packing(
@@ -367,14 +331,19 @@ def _train(
     train: Train,
     monitor: Monitor,
     *,
-    owner: str,
+    owner: Owner,
     n_rows: int,
     out: Path,
     last_good: Path,
     events: Path,
     reporter: Reporter,
-) -> tuple[TrainerState, int]:
-    """Watch it, resume it, end it; its state, and the step it was resumed from."""
+) -> tuple[TrainerState, int, int | None]:
+    """Watch it, resume it, end it.
+
+    Returns:
+        Its state; the step it was resumed from; how many processes had come to that step, if not as
+        many as go on.
+    """
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(EpochEnds(train.steps_per_epoch(n_rows)))
     watchdog = Watchdog(owner)
@@ -391,16 +360,17 @@ def _train(
 
     with trainer.args.main_process_first(local=False):  # it removes torn ones
         checkpoint = checkpoint_of(owner, out)
-    step = 0
+    step, before = 0, None
     if checkpoint is not None:
         saved = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         step = saved.global_step
         watchdog.restore(saved.stateful_callbacks["Watchdog"])
         reporter.stage("train", f"resuming from step {step}")
         if watchdog.processes_before not in (None, count()):
+            before = watchdog.processes_before
             reporter.stage(
                 "train",
-                f"the checkpoint is of {watchdog.processes_before} processes and here are "
+                f"the checkpoint is of {before} processes and here are "
                 f"{count()}: the steps are the same, dropout draws other masks",
             )
         if patience is not None:
@@ -410,7 +380,7 @@ def _train(
             if counter >= patience.early_stopping_patience:
                 assert isinstance(trainer.model, torch.nn.Module)
                 _load_weights(trainer.model, saved.best_model_checkpoint)
-                return saved, step
+                return saved, step, before
     steps = train.optimizer_steps(n_rows)
     live = LiveLog(out / FILE, began=step, steps=steps) if rank() == 0 else None
     with reporter.task("training", steps, unit="steps", done=step) as task:
@@ -430,7 +400,7 @@ def _train(
             remedy="Lower train.learning_rate, raise train.warmup_ratio or use "
             f"model.dtype=float32. {kept_as}",
         )
-    return trainer.state, step
+    return trainer.state, step, before
 
 
 def _load_weights(model: torch.nn.Module, checkpoint: str | None) -> None:
@@ -449,42 +419,3 @@ def _keep_last_good(state: TrainerState, folder: Path) -> int | None:
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             shutil.copy2(f"{state.best_model_checkpoint}/{name}", partial / name)
     return state.best_global_step
-
-
-def checkpoint_of(owner: str, folder: Path) -> Path | None:
-    """The newest whole checkpoint in the folder, if there is one.
-
-    Raises:
-        RunDirError: it was written by a training of something else.
-    """
-    newest = last_whole_checkpoint(folder)
-    if newest is None:
-        return None
-    state = json.loads((newest / "trainer_state.json").read_text("utf-8"))
-    watchdog = (state.get("stateful_callbacks") or {}).get("Watchdog", {})
-    if watchdog.get("args", {}).get("owner") != owner:
-        raise RunDirError(
-            "is a checkpoint of another recipe, model or data",
-            place=str(newest),
-            remedy="Remove it to begin this training at its first step, or give this recipe a "
-            "folder of its own with --run-dir.",
-        )
-    return newest
-
-
-def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; torn ones are removed.
-
-    The trainer writes ``trainer_state.json`` last, so a checkpoint without a readable one was
-    interrupted.
-    """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
-    while found:
-        newest = found.pop()
-        try:
-            state = json.loads((newest / "trainer_state.json").read_text("utf-8"))
-            assert isinstance(state["global_step"], int)
-            return newest
-        except (OSError, ValueError, KeyError):
-            shutil.rmtree(newest, ignore_errors=True)
-    return None

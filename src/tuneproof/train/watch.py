@@ -18,6 +18,7 @@ from tuneproof.train.memory import peak_memory_gib, trim_heap
 
 if TYPE_CHECKING:
     from tuneproof.progress import Task
+    from tuneproof.train.checkpoint import Owner
     from tuneproof.train.live import LiveLog
 
 EXPLOSION: Final = 3.0
@@ -49,12 +50,12 @@ class EpochEnds(TrainerCallback):
 class Watchdog(TrainerCallback, ExportableState):
     """Ends the training when the loss is no number or has exploded.
 
-    ``owner`` identifies what is trained; it goes into every checkpoint, so that one of another
-    recipe is not gone on with. ``processes_before`` is how many trained together when the
-    checkpoint that was taken up was written.
+    ``owner`` goes into every checkpoint, so that one of another recipe is not gone on with.
+    ``processes_before`` is how many trained together when the checkpoint that was taken up was
+    written.
     """
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.first: float | None = None
         self.lowest = math.inf
@@ -67,7 +68,7 @@ class Watchdog(TrainerCallback, ExportableState):
         """What a checkpoint keeps."""
         lowest = self.lowest if math.isfinite(self.lowest) else None
         return {
-            "args": {"owner": self.owner},
+            "args": {"owner": self.owner.digest, "settings": dict(self.owner.settings)},
             "attributes": {
                 "first": self.first,
                 "lowest": lowest,

@@ -1,0 +1,92 @@
+"""Second answers for the A/A test, where some questions are answered greedily."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tuneproof.data.questions import Question
+from tuneproof.errors import RecipeError
+from tuneproof.generate.batch import CATEGORY_TEMPERATURES
+from tuneproof.generate.samples import check_samples, second_prompts
+from tuneproof.recipe_file import load_recipe
+from tuneproof.records import Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tuneproof.recipe import Recipe
+
+CATEGORIES = sorted(CATEGORY_TEMPERATURES)
+GREEDY = {"coding", "extraction", "math", "reasoning"}
+QUESTIONS = [
+    Question(id=f"mt-{i}", benchmark="mt_bench", category=CATEGORIES[i % 8], turns=("a", "b"))
+    for i in range(40)
+]
+PROMPTS = [
+    Prompt(
+        question_id=q.id, benchmark=q.benchmark, category=q.category, turn=turn, instruction="do",
+        context="", token_ids=None, reference=None, checkable=False,
+    )
+    for q in QUESTIONS
+    for turn in (1, 2)
+]  # fmt: skip
+
+
+@pytest.fixture
+def read(tiny_recipe: Callable[..., Path]) -> Callable[..., Recipe]:
+    def of(*overrides: str, n: int = 15, temperatures: str = "category") -> Recipe:
+        path = tiny_recipe(
+            judge={"checks": {"self_comparisons": n}},
+            generate={"temperature": 0.5},
+            evaluate=[
+                {"benchmark": "heldout"},
+                {"benchmark": "mt_bench", "temperatures": temperatures},
+            ],
+            verdict={"metric": "win_rate", "benchmark": "mt_bench"},
+        )
+        return load_recipe(path, overrides)
+
+    return of
+
+
+def test_greedy_categories_are_left_out_and_counted(read: Callable[..., Recipe]) -> None:
+    """Of 40 questions 20 are of the four categories at temperature 0."""
+    recipe = read()
+    found = second_prompts(recipe, PROMPTS)
+    assert len(found.prompts) == 15
+    assert found.greedy == 20
+    assert not {p.category for p in found.prompts} & GREEDY
+    more = second_prompts(read(n=99), PROMPTS)
+    assert len(more.prompts) == 20
+    assert set(found.prompts) < set(more.prompts)
+    # At one temperature for all, nothing is left out.
+    whole = second_prompts(read(n=99, temperatures="recipe"), PROMPTS)
+    assert (len(whole.prompts), whole.greedy) == (40, 0)
+    check_samples(recipe, QUESTIONS)
+
+
+def test_none_of_which_can_differ_is_refused_by_name(read: Callable[..., Recipe]) -> None:
+    greedy = [q for q in QUESTIONS if q.category in {"math", "coding"}]
+    check_samples(read("judge.checks.self_comparisons=0"), greedy)
+    with pytest.raises(RecipeError) as refused:
+        check_samples(read(), greedy)
+    assert str(refused.value) == (
+        "judge.checks.self_comparisons = 15: all 10 questions of mt_bench are of categories that "
+        "are answered at temperature 0 (coding, math), and have the same answer twice\n"
+        "  Ask questions of other categories too, set the benchmark's temperatures to recipe, or "
+        "judge.checks.self_comparisons to 0."
+    )
+
+
+def test_a_greedy_recipe_is_refused_unless_categories_are_warm(
+    read: Callable[..., Recipe],
+) -> None:
+    assert len(second_prompts(read("generate.temperature=0"), PROMPTS).prompts) == 15
+    greedy = "self_comparisons = 15: greedy decoding answers a question of"
+    with pytest.raises(RecipeError, match=f"{greedy} mt_bench twice the same"):
+        read("generate.temperature=0", temperatures="recipe")
+    with pytest.raises(RecipeError, match=f"{greedy} heldout twice the same"):
+        read("generate.temperature=0", "verdict.benchmark=heldout")
