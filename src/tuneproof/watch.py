@@ -21,7 +21,7 @@ from tuneproof.progress import curve_lines, printable
 from tuneproof.records import LossPoint, TrainingSummary
 from tuneproof.report.unfinished import live_files, live_points
 from tuneproof.train.live import read_live
-from tuneproof.workspace import read_records
+from tuneproof.workspace import read_record, read_records
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +78,7 @@ def snapshot(run: RunDir) -> Frame:
 
 
 def _done(run: RunDir, train: Path) -> Frame:
-    summary = TrainingSummary.model_validate_json((train / "summary.json").read_bytes())
+    summary = read_record(train / "summary.json", TrainingSummary)
     curve = Curve(steps=summary.steps)
     for p in read_records(train / "loss.jsonl", LossPoint):
         curve.add(p.step, train=p.train_loss, validation=p.eval_loss)

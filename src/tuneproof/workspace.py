@@ -80,6 +80,29 @@ def read_records(path: Path, kind: type[R]) -> list[R]:
     return records
 
 
+def read_record(path: Path, kind: type[R]) -> R:
+    """The one record of a JSON file.
+
+    Raises:
+        StageError: the file is missing, or is not such a record: it is damaged, or another version
+            of tuneproof wrote it; names the field.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise StageError(
+            "missing", place=str(path), remedy="Run the stage that writes it again."
+        ) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise StageError(
+            f"not a {kind.__name__} of this version: {where and where + ': '}{first['msg']}",
+            place=str(path),
+            remedy="Run the stage that writes it again, or use the version that wrote it.",
+        ) from None
+
+
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """A folder to fill, put in the place of ``path`` when the block ends without an error."""

@@ -16,6 +16,7 @@ from tests.conftest import tiny_rows
 from tests.pipeline.test_cli import refused, tuneproof
 from tests.pipeline.test_kill import TRAIN, kill_when, lines, start
 from tests.pipeline.test_pipeline import execute, make_run, states
+from tuneproof.errors import StageError
 from tuneproof.pipeline import execute as execute_stages
 from tuneproof.plan.kept import keep_findings
 from tuneproof.records import Preflight
@@ -24,6 +25,7 @@ from tuneproof.report.results_file import read_results
 from tuneproof.report.unfinished import live_points, missing_stages
 from tuneproof.stages import STAGES, preflight, report_what_there_is
 from tuneproof.train.live import LiveLine
+from tuneproof.watch import snapshot
 from tuneproof.workspace import digest_file
 
 if TYPE_CHECKING:
@@ -109,6 +111,29 @@ def test_a_stage_of_older_input_or_with_a_damaged_file_counts_as_missing(
     assert found[1].why == "it rests on generate"
     report_what_there_is(run)
     assert read_results(folder / "report/results.json").benchmarks == {}
+
+
+def test_a_manifest_of_another_version_is_no_stage_that_never_ran(copy: tuple[Path, Path]) -> None:
+    recipe, folder = copy
+    path = folder / "judge/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"from_the_future": 1}))
+    (found,) = missing_stages(make_run(recipe, folder).dir)
+    assert found.stage == "judge"
+    assert found.why == (
+        "its manifest.json cannot be read: it is damaged, or of another version of tuneproof"
+    )
+
+
+def test_a_summary_of_another_version_is_refused_by_name(copy: tuple[Path, Path]) -> None:
+    recipe, folder = copy
+    path = folder / "train/summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"from_the_future": 1}))
+    message = r"train/summary\.json: not a TrainingSummary of this version: from_the_future: Extra"
+    run = make_run(recipe, folder)
+    with pytest.raises(StageError, match=message):
+        snapshot(run.dir)
+    # The manifest knows the bytes: to the report, the stage is damaged.
+    assert [m.stage for m in missing_stages(run.dir)] == ["train", "generate", "judge"]
 
 
 def test_a_killed_training_is_reported_with_its_curve(

@@ -16,7 +16,7 @@ from tuneproof.recipe_file import load_recipe
 from tuneproof.records import LossPoint, TrainingSummary
 from tuneproof.report.results_file import read_results
 from tuneproof.report.untrusted import encodable
-from tuneproof.workspace import read_records, replacing_folder, write_atomic
+from tuneproof.workspace import read_record, read_records, replacing_folder, write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,7 +102,7 @@ def _adapters(
         summary = run.stage("train") / f"summary{'-' + mark if mark else ''}.json"
         card = model_card(
             recipe,
-            TrainingSummary.model_validate_json(summary.read_bytes()),
+            read_record(summary, TrainingSummary),
             ledger=prepared.ledger if prepared is not None else None,
             results=results,
             missing=missing,

@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import ValidationError
-
-from tuneproof.errors import StageError
 from tuneproof.recipe_file import dump_recipe
 from tuneproof.records import (
     Answer,
@@ -38,7 +35,7 @@ from tuneproof.stats.second_opinion import second_opinion
 from tuneproof.stats.summary import summarize
 from tuneproof.stats.verdict import decide
 from tuneproof.train.live import read_live
-from tuneproof.workspace import RunDir, read_records
+from tuneproof.workspace import RunDir, read_record, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -184,16 +181,7 @@ def _curve(run: RunDir) -> list[LossPoint]:
 
 
 def _preflight(run: RunDir) -> Preflight | None:
-    try:
-        return Preflight.model_validate_json(run.preflight_file.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise StageError(
-            f"not a Preflight: {error.errors(include_url=False)[0]['msg']}",
-            place=str(run.preflight_file),
-            remedy="Remove it: the next run makes it again.",
-        ) from None
+    return read_record(run.preflight_file, Preflight) if run.preflight_file.is_file() else None
 
 
 _SUMMARY = re.compile(r"train/summary(?:-(\d+))?\.json")
@@ -204,7 +192,7 @@ def _trainings(train: Manifest | None, run: RunDir) -> list[TrainingSummary]:
     outputs = train.outputs if train is not None else ()
     found = [(m, f) for f in outputs if (m := _SUMMARY.fullmatch(f.path))]
     return [
-        TrainingSummary.model_validate_json(run.resolve(file.path).read_bytes())
+        read_record(run.resolve(file.path), TrainingSummary)
         for _, file in sorted(found, key=lambda it: int(it[0][1] or 1))
     ]
 

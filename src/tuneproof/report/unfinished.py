@@ -51,6 +51,8 @@ def missing_stages(run: RunDir) -> tuple[MissingStage, ...]:
 
 
 def _unfinished(run: RunDir, stage: str) -> str:
+    if (run.stage(stage) / "manifest.json").is_file():
+        return "its manifest.json cannot be read: it is damaged, or of another version of tuneproof"
     if not (run.stage(stage) / "begun.json").is_file():
         return "it has not been run"
     lines = [line for path in live_files(run) for line in read_live(path)][-1:]
