@@ -62,6 +62,15 @@ def test_ticks_stand_where_their_labels_say() -> None:
     assert at["−0.4"] == drawn.value
 
 
+def test_no_ticks_label_is_cut_at_an_edge() -> None:
+    """Wherever the interval lies; without the rule a label would begin left of the drawing."""
+    for i in range(40):
+        low = 0.3 + i / 200
+        drawn = bar(of(low + 0.1, low, low + 0.2), null=0.5, lower=False)
+        assert drawn.ticks
+        assert all(20 <= tick.at <= 580 for tick in drawn.ticks)
+
+
 @pytest.mark.parametrize("value", [0.0, 1e-9, 3.0, -2e6])
 def test_an_interval_without_width_can_be_drawn(value: float) -> None:
     drawn = bar(of(value, value, value))

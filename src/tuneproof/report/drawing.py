@@ -31,6 +31,10 @@ class Tick:
     label: str
 
 
+LABEL = 20
+"""Half the width of a tick's label: nearer to an edge it would be cut, and the tick is left out."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class IntervalBar:
     """An estimate's interval against "no difference", and against the smallest effect that counts.
@@ -184,6 +188,7 @@ def interval_bar(
     ticks = [
         Tick(at=at(t / unit), label=_tick_label(t, step) + (" %" if percent else ""))
         for t, step in _nice(low * unit, high * unit, most=7 if width > 500 else 4)
+        if LABEL <= at(t / unit) <= width - LABEL
     ]
     better, worse = "tuned is better", "tuned is worse"
     left, right = (better, worse) if lower_is_better else (worse, better)
@@ -260,7 +265,7 @@ def waterfall(found: Decomposition, *, width: int) -> Waterfall | None:
         ticks=tuple(
             Tick(at=at(t / 100), label=_tick_label(t, step) + " %")
             for t, step in _nice(100 * low, 100 * high, most=7 if width > 500 else 4)
-            if 0 <= t <= 100
+            if 0 <= t <= 100 and LABEL <= at(t / 100) <= width - LABEL
         ),
         title="; ".join(step.label for step in steps),
     )
