@@ -399,4 +399,5 @@ def describe_device() -> str:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"cpu, {torch.get_num_threads()} threads"
+    n = torch.get_num_threads()
+    return f"cpu, {n} thread{'' if n == 1 else 's'}"
