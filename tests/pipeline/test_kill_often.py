@@ -76,15 +76,15 @@ def test_while_answering(
     tmp_path: Path,
     tiny_recipe: Callable[..., Path],
     roomy_model: Path,
-    monkeypatch: pytest.MonkeyPatch,
     turns: int,
 ) -> None:
     """Sampled answers; with MT-Bench, second turns beside first ones."""
     sections: dict[str, Any] = {}
     if turns == 2:
         benchmark_file(MT_BENCH_QUESTIONS)
-        monkeypatch.setenv("TUNEPROOF_ASSETS", str(shared("mt_bench").parent))
         sections = {
+            # Not in the environment: the children have that of the server they are forked from.
+            "assets": str(shared("mt_bench").parent),
             # MT-Bench has no reference to be scored by; nobody is asked here.
             "judge": {"base_url": "http://127.0.0.1:9/v1", "api_key_env": None},
             "model": {"id": str(roomy_model), "dtype": "float32"},
