@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tuneproof.records import SEVERITIES
 from tuneproof.report.numbers import NOT_MEASURED, count, duration, number, share_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ class StageRun:
     checkout: str
 
 
-SEVERITIES = {"error": "errors", "warning": "warnings", "note": "notes"}
 NO_PREFLIGHT = "The run kept no preflight; tuneproof plan shows what it finds."
 
 
@@ -43,10 +43,10 @@ def preflight_groups(results: Results) -> list[Group]:
     """What the preflight found, the worst first."""
     found = results.preflight.findings if results.preflight is not None else ()
     groups = []
-    for severity, several in SEVERITIES.items():
+    for severity in SEVERITIES:
         mine = tuple(f for f in found if f.severity == severity)
         if mine:
-            title = f"{len(mine)} {severity if len(mine) == 1 else several}"
+            title = f"{len(mine)} {severity}{'' if len(mine) == 1 else 's'}"
             groups.append(Group(severity=severity, title=title, findings=mine))
     return groups
 
