@@ -1,5 +1,8 @@
 """The audit: the reference's own slip, every rule by hand, tables as people write them, and 200
-random tables with one cell changed."""
+random tables with one cell changed.
+
+The module is long, being mostly tables.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pairs and matches, the project's own protocol (requests, the parser), preferences."""
+"""Pairs and matches, the project's own protocol (requests, the parser), preferences.
+
+The module is long, being mostly replies as judges write them.
+"""
 
 from __future__ import annotations
 
