@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -150,41 +151,42 @@ def roomy_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+def write_tiny_recipe(folder: Path, model: Path, n_rows: int = 60, **sections: object) -> Path:
+    """A recipe over the tiny model and tiny rows, and its rows; keywords replace whole sections."""
+    data = write_jsonl(folder / "rows.jsonl", tiny_rows(n_rows))
+    recipe: dict[str, object] = {
+        "name": "tiny",
+        "seed": 7,
+        "data": {
+            "source": {"path": str(data)},
+            "columns": {"checkable": "checkable"},
+            "split": {"train": 0.6, "validation": 0.1, "test": 0.3},
+        },
+        "model": {"id": str(model), "dtype": "float32"},
+        "lora": {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"},
+        "train": {
+            "epochs": 1,
+            "batch_size": 4,
+            "micro_batch_size": 2,
+            "learning_rate": 0.01,
+            "max_length": 128,
+            "eval_steps": 4,
+        },
+        "monitor": {"logging_steps": 1},
+        "generate": {"max_new_tokens": 6, "batch_size": 4},
+        "verdict": {"metric": "exact_match"},
+    }
+    recipe.update(sections)
+    path = folder / "tiny.yaml"
+    # JSON is YAML.
+    path.write_text(json.dumps(recipe, indent=1), encoding="utf-8")
+    return path
+
+
 @pytest.fixture
 def tiny_recipe(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
-    """Writes a recipe over the tiny model and tiny rows; keywords replace whole sections."""
-
-    def write(n_rows: int = 60, **sections: object) -> Path:
-        data = write_jsonl(tmp_path / "rows.jsonl", tiny_rows(n_rows))
-        recipe: dict[str, object] = {
-            "name": "tiny",
-            "seed": 7,
-            "data": {
-                "source": {"path": str(data)},
-                "columns": {"checkable": "checkable"},
-                "split": {"train": 0.6, "validation": 0.1, "test": 0.3},
-            },
-            "model": {"id": str(tiny_model), "dtype": "float32"},
-            "lora": {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"},
-            "train": {
-                "epochs": 1,
-                "batch_size": 4,
-                "micro_batch_size": 2,
-                "learning_rate": 0.01,
-                "max_length": 128,
-                "eval_steps": 4,
-            },
-            "monitor": {"logging_steps": 1},
-            "generate": {"max_new_tokens": 6, "batch_size": 4},
-            "verdict": {"metric": "exact_match"},
-        }
-        recipe.update(sections)
-        path = tmp_path / "tiny.yaml"
-        # JSON is YAML.
-        path.write_text(json.dumps(recipe, indent=1), encoding="utf-8")
-        return path
-
-    return write
+    """``write_tiny_recipe`` in the test's own folder."""
+    return functools.partial(write_tiny_recipe, tmp_path, tiny_model)
 
 
 def benchmark_file(file: BenchmarkFile) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import tiny_rows
+from tests.conftest import write_tiny_recipe
 from tests.pipeline.test_cli import refused, tuneproof
 from tests.pipeline.test_kill import TRAIN, kill_when, lines, start
 from tests.pipeline.test_pipeline import execute, make_run, states
@@ -38,24 +38,7 @@ ALL = ("prepare", "train", "generate", "judge")
 def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple[Path, Path]:
     """A finished run with what the preflight found; tests work on copies."""
     folder = tmp_path_factory.mktemp("whole")
-    rows = folder / "rows.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in tiny_rows(60)), encoding="utf-8")
-    recipe = folder / "tiny.yaml"
-    sections = {
-        "name": "tiny",
-        "seed": 7,
-        "data": {
-            "source": {"path": str(rows)},
-            "columns": {"checkable": "checkable"},
-            "split": {"train": 0.6, "validation": 0.1, "test": 0.3},
-        },
-        "model": {"id": str(tiny_model), "dtype": "float32"},
-        "lora": {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"},
-        "train": {"epochs": 1, **TRAIN},
-        "generate": {"max_new_tokens": 6, "batch_size": 4},
-        "verdict": {"metric": "exact_match"},
-    }
-    recipe.write_text(json.dumps(sections), encoding="utf-8")
+    recipe = write_tiny_recipe(folder, tiny_model, train={"epochs": 1, **TRAIN})
     execute_stages(make_run(recipe, folder / "run"), STAGES, first=preflight)
     return recipe, folder / "run"
 
