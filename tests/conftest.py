@@ -151,8 +151,11 @@ def roomy_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def write_tiny_recipe(folder: Path, model: Path, n_rows: int = 60, **sections: object) -> Path:
-    """A recipe over the tiny model and tiny rows, and its rows; keywords replace whole sections."""
+def write_tiny_recipe(
+    folder: Path, tiny_model: Path, /, n_rows: int = 60, **sections: object
+) -> Path:
+    """A recipe over the tiny model and tiny rows, and its rows; keywords replace whole sections,
+    ``model`` too."""
     data = write_jsonl(folder / "rows.jsonl", tiny_rows(n_rows))
     recipe: dict[str, object] = {
         "name": "tiny",
@@ -162,7 +165,7 @@ def write_tiny_recipe(folder: Path, model: Path, n_rows: int = 60, **sections: o
             "columns": {"checkable": "checkable"},
             "split": {"train": 0.6, "validation": 0.1, "test": 0.3},
         },
-        "model": {"id": str(model), "dtype": "float32"},
+        "model": {"id": str(tiny_model), "dtype": "float32"},
         "lora": {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"},
         "train": {
             "epochs": 1,
