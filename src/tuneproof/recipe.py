@@ -562,13 +562,10 @@ class Recipe(Section):
     def asked_twice(self) -> Evaluation | None:
         """The benchmark whose questions are answered twice, for the A/A test; None without one.
 
-        It is the one that a win rate of the verdict would be about: the one that the rule names,
-        else the first whose answers are compared in pairs.
+        It is the one that the verdict is about, whose answers are judged in pairs.
         """
-        if self.judge is None or not self.judge.checks.self_comparisons:
-            return None
-        named = [e for e in self.evaluate if e.benchmark == self.verdict.benchmark]
-        return (named or self.pairwise or self.evaluate)[0]
+        asked = self.judge is not None and self.judge.checks.self_comparisons
+        return self.decisive if asked else None
 
     @model_validator(mode="after")
     def _two_samples_can_differ(self) -> Self:

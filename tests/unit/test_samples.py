@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tuneproof.data.questions import Question
+from tuneproof.data.questions import KNOWN_WRONG_REFERENCES, Question, mt_bench_id
 from tuneproof.errors import RecipeError
 from tuneproof.generate.batch import CATEGORY_TEMPERATURES
 from tuneproof.generate.samples import check_samples, second_prompts
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 CATEGORIES = sorted(CATEGORY_TEMPERATURES)
 GREEDY = {"coding", "extraction", "math", "reasoning"}
 QUESTIONS = [
-    Question(id=f"mt-{i}", benchmark="mt_bench", category=CATEGORIES[i % 8], turns=("a", "b"))
-    for i in range(40)
+    Question(id=mt_bench_id(i), benchmark="mt_bench", category=CATEGORIES[i % 8], turns=("a", "b"))
+    for i in range(101, 141)
 ]
 PROMPTS = [
     Prompt(
@@ -37,13 +37,15 @@ PROMPTS = [
 
 @pytest.fixture
 def read(tiny_recipe: Callable[..., Path]) -> Callable[..., Recipe]:
-    def of(*overrides: str, n: int = 15, temperatures: str = "category") -> Recipe:
+    def of(
+        *overrides: str, n: int = 15, temperatures: str = "category", **mt_bench: object
+    ) -> Recipe:
         path = tiny_recipe(
             judge={"checks": {"self_comparisons": n}},
             generate={"temperature": 0.5},
             evaluate=[
                 {"benchmark": "heldout"},
-                {"benchmark": "mt_bench", "temperatures": temperatures},
+                {"benchmark": "mt_bench", "temperatures": temperatures, **mt_bench},
             ],
             verdict={"metric": "win_rate", "benchmark": "mt_bench"},
         )
@@ -68,14 +70,32 @@ def test_greedy_categories_are_left_out_and_counted(read: Callable[..., Recipe])
     check_samples(recipe, QUESTIONS)
 
 
+def test_what_is_not_judged_is_not_answered_twice(read: Callable[..., Recipe]) -> None:
+    recipe = read(n=99, temperatures="recipe", exclude_known_wrong=True)
+    found = second_prompts(recipe, PROMPTS)
+    assert (len(found.prompts), found.greedy) == (40 - 13, 0)
+    assert not {p.question_id for p in found.prompts} & {*map(mt_bench_id, KNOWN_WRONG_REFERENCES)}
+
+
+def test_it_is_where_the_verdict_is(read: Callable[..., Recipe]) -> None:
+    def where(*overrides: str) -> str | None:
+        evaluation = read(*overrides).asked_twice
+        return evaluation.benchmark if evaluation is not None else None
+
+    assert where() == "mt_bench"
+    assert where("verdict.benchmark=heldout") == "heldout"
+    assert where("verdict.metric=exact_match", "verdict.benchmark=null") == "heldout"
+    assert where("judge.checks.self_comparisons=0") is None
+
+
 def test_none_of_which_can_differ_is_refused_by_name(read: Callable[..., Recipe]) -> None:
     greedy = [q for q in QUESTIONS if q.category in {"math", "coding"}]
     check_samples(read("judge.checks.self_comparisons=0"), greedy)
     with pytest.raises(RecipeError) as refused:
         check_samples(read(), greedy)
     assert str(refused.value) == (
-        "judge.checks.self_comparisons = 15: all 10 questions of mt_bench are of categories that "
-        "are answered at temperature 0 (coding, math), and have the same answer twice\n"
+        "judge.checks.self_comparisons = 15: all 10 judged questions of mt_bench are of categories "
+        "that are answered at temperature 0 (coding, math), and have the same answer twice\n"
         "  Ask questions of other categories too, set the benchmark's temperatures to recipe, or "
         "judge.checks.self_comparisons to 0."
     )

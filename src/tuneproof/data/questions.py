@@ -102,6 +102,15 @@ def mt_bench_number(question_id: str) -> int:
     return int(question_id.removeprefix("mt-"))
 
 
+def is_left_out(evaluation: recipe.Evaluation, question_id: str) -> bool:
+    """Whether the recipe has this question answered and not judged: its reference is wrong."""
+    return (
+        isinstance(evaluation, recipe.MtBench)
+        and evaluation.exclude_known_wrong
+        and mt_bench_number(question_id) in KNOWN_WRONG_REFERENCES
+    )
+
+
 def selected_questions(
     evaluation: recipe.AlpacaEval | recipe.MtBench, *, seed: int, assets: str | None = None
 ) -> list[Question]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from tuneproof.data.questions import KNOWN_WRONG_REFERENCES, mt_bench_number
+from tuneproof.data.questions import is_left_out
 from tuneproof.judge.asking import Request
 from tuneproof.judge.choice import choose
 from tuneproof.judge.clients import Reply, endpoint
@@ -21,7 +21,6 @@ from tuneproof.judge.protocol import JudgeProtocol, Unparsed
 from tuneproof.judge.ratings import Rated, RatingProtocol, answers_to_rate, rating_key
 from tuneproof.judge.reference import ReferencePairwise
 from tuneproof.judge.rejudging import CutPair, cut_pairs
-from tuneproof.recipe import MtBench
 from tuneproof.records import Arm, Match, Rating
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def make_round(
     if chosen.notice is not None:
         reporter.say(f"  {evaluation.benchmark}: {chosen.notice}")
     asked = [p for p in prompts if p.benchmark == evaluation.benchmark]
-    left = [p for p in asked if not _is_excluded(p, evaluation)]
+    left = [p for p in asked if not is_left_out(evaluation, p.question_id)]
     against = [Arm(opponent) for opponent in evaluation.against]
     place = f"evaluate.{index}"
     if chosen.ratings is not None:
@@ -169,14 +168,6 @@ def beaten_here(recipe: Recipe, evaluation: Evaluation) -> bool:
     """Whether tuned meets the placebo on this benchmark: where a win rate of it is the verdict."""
     rule = recipe.verdict
     return rule.beat_placebo and rule.metric == "win_rate" and evaluation == recipe.decisive
-
-
-def _is_excluded(prompt: Prompt, evaluation: Evaluation) -> bool:
-    return (
-        isinstance(evaluation, MtBench)
-        and evaluation.exclude_known_wrong
-        and mt_bench_number(prompt.question_id) in KNOWN_WRONG_REFERENCES
-    )
 
 
 def _rating(rated: Rated, protocol: RatingProtocol, judge: Judge, key: str, reply: Reply) -> Rating:

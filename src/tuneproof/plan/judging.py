@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from tuneproof import recipe as recipes
 from tuneproof.data.questions import (
     KNOWN_WRONG_REFERENCES,
-    mt_bench_number,
+    is_left_out,
+    mt_bench_id,
     selected_questions,
 )
 from tuneproof.errors import AssetError
+from tuneproof.generate.samples import answered_twice
 from tuneproof.judge.alpaca_eval import BINARY, WEIGHTED
 from tuneproof.judge.choice import Chosen, choose
 from tuneproof.judge.mt_bench import PAIRWISE
@@ -118,8 +120,8 @@ def _asked(index: int, evaluation: Evaluation, recipe: Recipe, test: Sequence[Ex
             n_turns=n_turns,
             turns=None,
             # Which ones a subset has is not known without the file.
-            n_left_out=len(KNOWN_WRONG_REFERENCES)
-            if _leaves_out(evaluation) and evaluation.questions in (None, size)
+            n_left_out=sum(is_left_out(evaluation, mt_bench_id(n)) for n in KNOWN_WRONG_REFERENCES)
+            if evaluation.questions in (None, size)
             else 0,
             missing=f"{error.place} {error.problem}",
             assets=recipe.assets,
@@ -132,15 +134,9 @@ def _asked(index: int, evaluation: Evaluation, recipe: Recipe, test: Sequence[Ex
         n_turns=n_turns,
         turns=tuple(q.turns for q in questions),
         questions=tuple(questions),
-        n_left_out=sum(mt_bench_number(q.id) in KNOWN_WRONG_REFERENCES for q in questions)
-        if _leaves_out(evaluation)
-        else 0,
+        n_left_out=sum(is_left_out(evaluation, q.id) for q in questions),
         assets=recipe.assets,
     )
-
-
-def _leaves_out(evaluation: Evaluation) -> bool:
-    return isinstance(evaluation, recipes.MtBench) and evaluation.exclude_known_wrong
 
 
 # --- what is compared ------------------------------------------------------------------------
@@ -206,15 +202,14 @@ def _against_one(asked: Asked, judge: Judge, *, seeds: int) -> int:
 def compared_with_itself(recipe: Recipe, asked: Sequence[Asked]) -> tuple[Asked, int] | None:
     """Where two answers of the tuned model meet each other, and on how many questions.
 
-    On the verdict's benchmark where that is judged in pairs, else on the first that is.
+    Those answered greedily are not counted, unless the benchmark's file could not be had.
     """
-    if recipe.judge is None or not recipe.judge.checks.self_comparisons:
-        return None
-    candidates = (decisive(recipe, asked), *asked)
-    where = next((a for a in candidates if a is not None and is_pairwise(a)), None)
+    where = next((a for a in asked if a.evaluation == recipe.asked_twice), None)
     if where is None:
         return None
-    return where, min(recipe.judge.checks.self_comparisons, where.n_judged)
+    assert recipe.judge is not None
+    able = len(answered_twice(recipe, where.questions)) if where.questions else where.n_judged
+    return where, min(recipe.judge.checks.self_comparisons, able)
 
 
 def answers(asked: Asked, *, seeds: int) -> int:
