@@ -33,6 +33,12 @@ class Task(Protocol):
     def advance(self, n: float = 1, *, note: str = "") -> None:
         """Count ``n`` more as done and show ``note`` beside the count."""
 
+    def skip(self, n: float) -> None:
+        """Count ``n`` as done by an earlier run: they say nothing of how long the rest takes."""
+
+    def tokens(self, n: int) -> None:
+        """Count ``n`` more tokens that were read or written; their rate is shown."""
+
     def plot(
         self,
         step: int,
@@ -65,6 +71,12 @@ class SilentTask:
     def advance(self, n: float = 1, *, note: str = "") -> None:
         """Nothing to show."""
 
+    def skip(self, n: float) -> None:
+        """Nothing to show."""
+
+    def tokens(self, n: int) -> None:
+        """Nothing to show."""
+
     def plot(
         self,
         step: int,
@@ -91,6 +103,22 @@ class SilentReporter:
         yield SilentTask()
 
 
+class TokenRate:
+    """Tokens a second since the start."""
+
+    def __init__(self) -> None:
+        self._start, self._n = time.monotonic(), 0
+
+    def count(self, n: int) -> None:
+        """``n`` more."""
+        self._n += n
+
+    def shown(self) -> str:
+        """``183 tokens/s``; nothing before the first."""
+        elapsed = time.monotonic() - self._start
+        return f"{self._n / elapsed:,.0f} tokens/s" if self._n and elapsed > 0 else ""
+
+
 class _PlainTask(SilentTask):
     """A line every ``every_s`` seconds and one at the end."""
 
@@ -102,10 +130,22 @@ class _PlainTask(SilentTask):
         self.done = self._before = done
         self._note = ""
         self._shown: float | None = None
+        self._tokens = TokenRate()
 
     def advance(self, n: float = 1, *, note: str = "") -> None:
         self.done += n
         self._note = note or self._note
+        self._show_now_and_then()
+
+    def skip(self, n: float) -> None:
+        self.done += n
+        self._before += n
+
+    def tokens(self, n: int) -> None:
+        self._tokens.count(n)
+        self._show_now_and_then()
+
+    def _show_now_and_then(self) -> None:
         if self.done < self._total and time.monotonic() - self._last >= self.every_s:
             self._last = time.monotonic()
             self.show()
@@ -123,9 +163,10 @@ class _PlainTask(SilentTask):
         if self.done >= self._total:
             left = f", {elapsed:.0f} s"
         unit = f" {self._unit}" if self._unit else ""
+        speed = f", {tokens}" if (tokens := self._tokens.shown()) else ""
         note = f"  {printable(self._note)}" if self._note else ""
         print(  # noqa: T201
-            f"    {self._title}: {self.done:g}/{self._total:g}{unit}{left}{note}",
+            f"    {self._title}: {self.done:g}/{self._total:g}{unit}{speed}{left}{note}",
             file=sys.stderr,
             flush=True,
         )
@@ -198,9 +239,15 @@ class _RichTask:
             TextColumn(unit, markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[tokens]}", markup=False),
             TextColumn("{task.fields[note]}", markup=False),
+            get_time=time.monotonic,
         )
-        self._bar = self._progress.add_task(title, total=total, completed=int(done), note="")
+        self._bar = self._progress.add_task(
+            title, total=total, completed=int(done), tokens="", note=""
+        )
+        self._done = done
+        self._tokens = TokenRate()
         self._curve: Curve | None = None
         self._note = ""
 
@@ -208,7 +255,17 @@ class _RichTask:
         self._note = printable(note) or self._note
         # Beside the bar there is no room for it when there is a curve to explain.
         beside = self._note if self._curve is None else ""
+        self._done += n
         self._progress.update(self._bar, advance=n, note=beside)
+
+    def skip(self, n: float) -> None:
+        # The library's own estimate forgets what came before a reset.
+        self._done += n
+        self._progress.reset(self._bar, completed=int(self._done))
+
+    def tokens(self, n: int) -> None:
+        self._tokens.count(n)
+        self._progress.update(self._bar, tokens=self._tokens.shown())
 
     def plot(
         self,

@@ -22,6 +22,7 @@ from tuneproof.train.model import load_tokenizer
 from tuneproof.workspace import Journal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tuneproof.generate.batch import Batch
@@ -98,10 +99,11 @@ class Parrot:
         self.sizes: list[int] = []
         self._dies_at = dies_at
 
-    def answer(self, batch: Batch) -> list[Answer]:
+    def answer(self, batch: Batch, on_tokens: Callable[[int], None]) -> list[Answer]:
         if len(self.sizes) == self._dies_at:
             raise KeyboardInterrupt
         self.sizes.append(len(batch.asks))
+        on_tokens(2 * len(batch.asks))
         return [
             make_answer(batch, a, k, stop=Stop.EOS, text=f"{len(a.token_ids)} red", n_tokens=2)
             for a, k in zip(batch.asks, batch.keys, strict=True)

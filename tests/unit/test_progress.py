@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuneproof.progress import PlainReporter, _PlainTask
+from tuneproof import progress
+from tuneproof.progress import PlainReporter, _PlainTask, _RichTask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,3 +43,51 @@ def test_between_lines_time_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert counts(text) == ["4/4"]
     assert text.startswith("    answers: 4/4 answers, ")
     assert text.endswith("  base\n")
+
+
+class Clock:
+    """Passes when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_what_an_earlier_run_did_says_nothing_of_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    with PlainReporter().task("answers", 100, unit="answers") as task:
+        task.skip(60)
+        clock.now = 20
+        task.advance(10, note="base")
+        assert capsys.readouterr().err == "    answers: 70/100 answers, 60 s left  base\n"
+        clock.now = 40
+        # Half a batch is no answer, and a sign of life.
+        task.tokens(800)
+        assert capsys.readouterr().err == (
+            "    answers: 70/100 answers, 20 tokens/s, 120 s left  base\n"
+        )
+        clock.now = 50
+        task.tokens(200)
+        task.advance(30)
+    assert capsys.readouterr().err.endswith(
+        "    answers: 100/100 answers, 20 tokens/s, 50 s  base\n"
+    )
+
+
+def test_a_bar_forgets_what_an_earlier_run_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the library's own estimate."""
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    task = _RichTask("answers", 100, "answers", 0)
+    task.skip(60)
+    for clock.now in (10.0, 20.0):
+        task.advance(5)
+        task.tokens(100)
+    [bar] = task._progress.tasks
+    assert bar.completed == 70
+    assert bar.time_remaining == 60

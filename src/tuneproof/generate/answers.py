@@ -17,7 +17,7 @@ from tuneproof.train.memory import trim_heap
 from tuneproof.workspace import Journal, digest_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tuneproof.generate.asking import Asking
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Backend(Protocol):
     """Answers batches in this process."""
 
-    def answer(self, batch: Batch) -> list[Answer]:
-        """The answers to a batch, in its order."""
+    def answer(self, batch: Batch, on_tokens: Callable[[int], None]) -> list[Answer]:
+        """The answers to a batch, in its order; ``on_tokens`` hears how many more were written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,7 @@ def answer_all(
             prompts = {(p.question_id, p.turn): p for p in interview.prompts}
             asks, failed = turn_asks(interview, [prompts[t] for t in planned.turns], said[who])
             said[who].update({(a.question_id, a.turn): a for a in failed})
+            known = 0
             if asks:
                 batch = make_batch(
                     asks,
@@ -100,11 +101,13 @@ def answer_all(
                 )
                 known = sum(key in journal for key in batch.keys)
                 if known < len(batch.keys):
-                    journal.append(backend.answer(batch))
+                    task.advance(0, note=interview.who.name)
+                    journal.append(backend.answer(batch, task.tokens))
                     trim_heap()
                 resumed += known
+                task.skip(known)
                 said[who].update({(a.question_id, a.turn): a for a in _of(batch, journal)})
-            task.advance(len(planned.turns), note=interview.who.name)
+            task.advance(len(planned.turns) - known, note=interview.who.name)
     rows = [said[i.who, i.sample][p.question_id, p.turn] for i in interviews for p in i.prompts]
     return Answers(rows=rows, resumed=resumed)
 

@@ -32,6 +32,7 @@ def decode(
     max_new_tokens: int,
     ends: Collection[int],
     stopped: Callable[[Sequence[list[int]]], Sequence[bool]] | None = None,
+    on_tokens: Callable[[int], None] = lambda _: None,
 ) -> list[list[int]]:
     """The tokens that follow each prompt, the token that ended an answer included.
 
@@ -39,6 +40,7 @@ def decode(
         sampler: its rows are the prompts.
         ends: tokens that end an answer.
         stopped: of answers so far, which of them something else has ended.
+        on_tokens: hears at each step how many tokens came.
     """
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     said: list[list[int]] = [[] for _ in prompts]
@@ -48,10 +50,12 @@ def decode(
     while True:
         tokens = sampler.choose(logits, live)
         # Rows that are done go on until they leave, unheard.
+        n_heard = done.count(False)
         for place, token in enumerate(tokens.tolist()):
             if not done[place]:
                 said[live[place]].append(token)
                 done[place] = token in ends or len(said[live[place]]) == max_new_tokens
+        on_tokens(n_heard)
         heard = [place for place, is_done in enumerate(done) if not is_done]
         if stopped is not None and heard:
             for place, stop in zip(heard, stopped([said[live[p]] for p in heard]), strict=True):

@@ -88,6 +88,7 @@ def measure_losses(
                         ]
                     )
                     trim_heap()
+                    task.tokens(sum(len(rows[i].token_ids) for i in batch))
                     task.advance(missing, note=who.name)
         found = [journal.get(keys[who, i]) for who in weights for i in range(len(rows))]
     return Losses(

@@ -227,14 +227,16 @@ class _Desk:
             if failed:
                 answer = failed[0]
                 self._failed += 1
+                task.advance(note=self._note(interview))
             else:
                 async with gate:
-                    answer = await self._answer(interview, asks[0], client)
+                    answer = await self._answer(interview, asks[0], client, task)
             said[prompt.question_id, prompt.turn] = answer
-            task.advance(1, note=f"{interview.who.name}, {self._failed} failed")
         return said
 
-    async def _answer(self, interview: Interview, ask: Ask, client: CompletionsClient) -> Answer:
+    async def _answer(
+        self, interview: Interview, ask: Ask, client: CompletionsClient, task: Task
+    ) -> Answer:
         request = request_of(interview, ask, self._generate, self._tokenizer, seed=self._seed)
         name = draw_name(ask.prompt, interview.who, interview.sample)
         key = digest_value(
@@ -243,6 +245,7 @@ class _Desk:
         known = self._journal.get(key)
         if known is not None:
             self._resumed += 1
+            task.skip(1)
             return known
         read: tuple[str, Stop, int] | Failed
         if isinstance(request, Failed):
@@ -251,15 +254,21 @@ class _Desk:
             got = await client.complete(request)
             stops = interview.asking.stops.strings
             read = got if isinstance(got, Failed) else read_completion(got, stops, self._tokenizer)
+        self._failed += isinstance(read, Failed)
         if isinstance(read, Failed):
-            self._failed += 1
+            task.advance(note=self._note(interview))
             self._check_health(read)
             return make_answer(interview, ask, key, stop=Stop.ERROR, error=str(read))
         self._in_a_row = 0
         text, stop, n_tokens = read
+        task.tokens(n_tokens)
+        task.advance(note=self._note(interview))
         answer = make_answer(interview, ask, key, stop=stop, text=text, n_tokens=n_tokens)
         self._journal.append([answer])
         return answer
+
+    def _note(self, interview: Interview) -> str:
+        return f"{interview.who.name}, {self._failed} failed"
 
     def _check_health(self, failed: Failed) -> None:
         if failed.reason in REFUSED:

@@ -23,7 +23,7 @@ from tuneproof.generate.sampling import Sampler
 from tuneproof.records import Arm, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from peft import PeftModel
@@ -91,7 +91,9 @@ class TransformersBackend:
         yield
 
     @torch.inference_mode()
-    def answer(self, batch: Batch) -> list[Answer]:
+    def answer(
+        self, batch: Batch, on_tokens: Callable[[int], None] = lambda _: None
+    ) -> list[Answer]:
         """The answers to a batch, in its order; prompts are padded on the left.
 
         A prompt that leaves no room for ``max_new_tokens`` in the model's context is refused: its
@@ -114,7 +116,7 @@ class TransformersBackend:
             else:
                 fitting.append(i)
         if fitting:
-            for i, ids in zip(fitting, self._generate(batch, fitting), strict=True):
+            for i, ids in zip(fitting, self._generate(batch, fitting, on_tokens), strict=True):
                 text, stop, n_tokens = self._read(ids, batch)
                 key = batch.keys[i]
                 answers[key] = make_answer(
@@ -144,7 +146,9 @@ class TransformersBackend:
     def _text(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def _generate(self, batch: Batch, places: Sequence[int]) -> list[list[int]]:
+    def _generate(
+        self, batch: Batch, places: Sequence[int], on_tokens: Callable[[int], None]
+    ) -> list[list[int]]:
         """The generated tokens of the prompts at these places of the batch."""
         sampler = Sampler(
             [batch.temperatures[i] for i in places],
@@ -161,6 +165,7 @@ class TransformersBackend:
                 max_new_tokens=batch.settings.max_new_tokens,
                 ends={*self._ends, *batch.stops.token_ids},
                 stopped=_StopsAt(self._tokenizer, strings) if strings else None,
+                on_tokens=on_tokens,
             )
 
     @torch.inference_mode()

@@ -16,7 +16,7 @@ from tuneproof.records import Answer, Stop
 from tuneproof.train.model import resolve_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from transformers import PreTrainedTokenizerBase
@@ -69,7 +69,7 @@ class VllmBackend:
             generation_config="vllm",
         )
 
-    def answer(self, batch: Batch) -> list[Answer]:
+    def answer(self, batch: Batch, on_tokens: Callable[[int], None]) -> list[Answer]:
         """The answers to a batch, in its order; a prompt beyond the context is a failed answer."""
         limit = self._engine.llm_engine.model_config.max_model_len
         new = batch.settings.max_new_tokens
@@ -92,6 +92,7 @@ class VllmBackend:
             use_tqdm=False,
         )
         said = dict(zip(places, outs, strict=True))
+        on_tokens(sum(len(out.outputs[0].token_ids) for out in outs))
         return [
             self._read(batch, i, said[i].outputs[0])
             if fits[i]
