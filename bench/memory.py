@@ -1,6 +1,7 @@
-"""The plan's memory estimate beside what a training step takes, at the reference's geometry.
+"""The plan's memory estimates beside what a training step takes, at the reference's geometry.
 
-Two witnesses, with the tensors of a whole optimizer step of Llama-2 7B:
+Two witnesses, with the tensors of a whole optimizer step of Llama-2 7B (the first also reads and
+answers a batch of prompts):
 
 - ``traced``: the step is run on fake tensors (``FakeTensorMode``), which have shapes and no memory,
   and the bytes of all live storages are added up. Needs no GPU and less than 1 GB. The kernels are
@@ -23,6 +24,7 @@ import json
 import platform
 import tempfile
 import time
+import unittest.mock
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tuneproof.generate import rows as generate_rows
+from tuneproof.generate.plan import Turn
+from tuneproof.generate.rows import open_rows, prepare_attention
+from tuneproof.plan.answering import AnsweringGib, Asks, Held, answering_memory
 from tuneproof.plan.cards import CARDS, TRAINING_FLOP
 from tuneproof.plan.geometry import (
     adapted_modules,
@@ -40,12 +46,15 @@ from tuneproof.plan.geometry import (
     shape_of,
 )
 from tuneproof.plan.known_models import known_model
-from tuneproof.plan.memory import GIB, Batch, MemoryGib, Setting, estimate_memory
+from tuneproof.plan.memory import GIB, Batch, MemoryGib, Setting, Shape, estimate_memory
 from tuneproof.recipe import Lora, Monitor, Train, rng
+from tuneproof.records import Budget
 from tuneproof.train.model import ATTENTION, add_lora
 from tuneproof.train.packed import Packing, packed_model
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from tuneproof.data.encode import EncodedRow
 
 SEED = 42
@@ -82,16 +91,12 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def traced_step(
-    model_id: str, lora: Lora, batch: Batch, *, bf16: bool, checkpointing: bool = False
-) -> tuple[float, MemoryGib]:
-    """Peak GiB of one optimizer step on fake tensors, and the estimate for the same."""
+def fake_model(model_id: str, lora: Lora, *, bf16: bool) -> tuple[PeftModel, Shape, FakeTensorMode]:
+    """A model of that geometry with its adapter, of tensors without memory."""
     known = known_model(model_id)
     assert known is not None, model_id
     config = build_config(known)
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    model = build_on_meta(config, lora, dtype=dtype)
-    trainable, total = model.get_nb_trainable_parameters()
+    model = build_on_meta(config, lora, dtype=torch.bfloat16 if bf16 else torch.float32)
     mode = FakeTensorMode()
     device = torch.device("cpu")
     faked: dict[torch.nn.Parameter, torch.nn.Parameter] = {}  # tied weights stay one
@@ -105,6 +110,51 @@ def traced_step(
         for name, buffer in list(module._buffers.items()):
             if buffer is not None:
                 module._buffers[name] = FakeTensor(mode, buffer.to("meta"), device)
+    shape = shape_of(config)
+    assert shape is not None
+    return model, shape, mode
+
+
+def traced_answers(
+    model_id: str, lora: Lora, *, rows: int, width: int, new: int, bf16: bool
+) -> tuple[float, AnsweringGib]:
+    """Peak GiB of reading a batch of prompts and of one step, and the estimate for the same."""
+    model, shape, mode = fake_model(model_id, lora, bf16=bf16)
+    model.eval()
+    base = model.get_base_model()
+    prepare_attention(base)
+    live = LiveBytes()
+    # As on a GPU, where a batch is read in one piece.
+    whole = unittest.mock.patch.object(generate_rows, "GROUP_TOKENS", rows * width)
+    with whole, mode, live, torch.inference_mode():
+        for parameter in model.parameters():
+            live.add(parameter)
+        held = open_rows(base, new)
+        held.read([[0] * width, *([[0] * (width - 1)] * (rows - 1))])
+        held.step(torch.empty(rows, dtype=torch.long))
+    trainable, total = model.get_nb_trainable_parameters()
+    turns = [Turn(question_id=str(i), turn=1, length=width) for i in range(rows)]
+    estimate = answering_memory(
+        [Asks(name="bench", turns=tuple(turns))],
+        Budget(batch_size=rows, batch_tokens=rows * (width + new), max_new_tokens=new),
+        Held(
+            shape=shape,
+            frozen=total - trainable,
+            adapters=trainable,
+            element=2 if bf16 else 4,
+        ),
+    )
+    assert estimate is not None
+    assert (estimate.rows, estimate.width) == (rows, width)
+    return live.peak / GIB, estimate
+
+
+def traced_step(
+    model_id: str, lora: Lora, batch: Batch, *, bf16: bool, checkpointing: bool = False
+) -> tuple[float, MemoryGib]:
+    """Peak GiB of one optimizer step on fake tensors, and the estimate for the same."""
+    model, shape, mode = fake_model(model_id, lora, bf16=bf16)
+    trainable, total = model.get_nb_trainable_parameters()
     if checkpointing:
         model.activation_checkpointing_enable()
     model.train()
@@ -135,8 +185,6 @@ def traced_step(
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-    shape = shape_of(config)
-    assert shape is not None
     estimate = estimate_memory(
         shape,
         adapted_modules(model),
@@ -298,6 +346,18 @@ def main() -> None:
             }
         )
         ratios[f"estimate / {name}"] = round(bare / peak, 4)
+    answers = traced_answers(args.model, lora, rows=29, width=614, new=512, bf16=True)
+    name = "traced, 29 prompts of 614 tokens answered with 512"
+    bare = answers[1].total - answers[1].overhead
+    rows.append(
+        {
+            "name": name,
+            "tokens_per_s": None,
+            "peak_memory_gib": round(answers[0], 3),
+            "estimate_without_overhead_gib": round(bare, 3),
+        }
+    )
+    ratios[f"estimate / {name}"] = round(bare / answers[0], 4)
     ceiling = None
     if torch.cuda.is_available() or args.measure_on_cpu:
         if args.data is None or args.tokenizer is None:

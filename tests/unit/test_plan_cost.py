@@ -196,22 +196,6 @@ def test_nothing_is_sent_again_more_often_than_there_are_matches() -> None:
     assert (cost.check_calls.repeats, cost.check_calls.self_comparison) == (4, 4)
 
 
-def test_greedy_questions_are_not_answered_twice() -> None:
-    """Of MT-Bench's first 40 questions 20 are of writing and roleplay, 10 are of reasoning."""
-    recipe = recipe_of(
-        {**MT_BENCH, "questions": 40, "selection": "first-n", "temperatures": "category"},
-        judge={"checks": {"controls": 0, "repeats": 0, "self_comparisons": 99}},
-        verdict={"metric": "win_rate"},
-    )
-    asked = asked_of(recipe)
-    if not asked[0].questions:
-        pytest.skip(f"needs MT-Bench's questions: {asked[0].missing}")
-    warm = sum(q.category in ("writing", "roleplay") for q in asked[0].questions)
-    cost, _ = plan_cost(recipe, asked, CountsWords(), LENGTHS)  # type: ignore[arg-type]
-    assert 0 < warm < 40
-    assert (cost.second_answers, cost.check_calls.self_comparison) == (warm, 2 * warm)
-
-
 def test_the_placebo_meets_tuned_where_the_verdict_is() -> None:
     heldout, both = {"benchmark": "heldout", "questions": 10}, [ALPACA, MT_BENCH]
     for rule, calls in (

@@ -227,17 +227,30 @@ def test_float32_takes_twice_the_weights() -> None:
     assert whole.adapter == half.adapter  # adapters are float32 either way
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_whole_step_on_fake_tensors(checkpointing: bool, packed: bool) -> None:
-    """The benchmark's witness: backward pass and optimizer included, all layers of SmolLM2."""
+def bench() -> Any:
     file = Path(__file__).parents[2] / "bench" / "memory.py"
     spec = importlib.util.spec_from_file_location("bench_memory", file)
     assert spec is not None
     assert spec.loader is not None
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
-    peak, estimate = bench.traced_step(
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("rows", "width", "new"), [(24, 700, 64), (3, 40, 300)])
+def test_reading_and_answering_on_fake_tensors(rows: int, width: int, new: int) -> None:
+    """Mostly reading, and mostly keys and values."""
+    peak, estimate = bench().traced_answers(
+        "HuggingFaceTB/SmolLM2-135M", Lora(), rows=rows, width=width, new=new, bf16=True
+    )
+    assert estimate.total - estimate.overhead == pytest.approx(peak, rel=0.05)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_whole_step_on_fake_tensors(checkpointing: bool, packed: bool) -> None:
+    """The benchmark's witness: backward pass and optimizer included, all layers of SmolLM2."""
+    peak, estimate = bench().traced_step(
         "HuggingFaceTB/SmolLM2-135M",
         Lora(),
         Batch(rows=1, length=1024, padded=False, packed=True)

@@ -10,6 +10,7 @@ from tuneproof.data.questions import KNOWN_WRONG_REFERENCES, Question, mt_bench_
 from tuneproof.errors import RecipeError
 from tuneproof.generate.batch import CATEGORY_TEMPERATURES
 from tuneproof.generate.samples import check_samples, second_prompts
+from tuneproof.plan.judging import Asked, compared_with_itself
 from tuneproof.recipe_file import load_recipe
 from tuneproof.records import Prompt
 
@@ -68,6 +69,22 @@ def test_greedy_categories_are_left_out_and_counted(read: Callable[..., Recipe])
     whole = second_prompts(read(n=99, temperatures="recipe"), PROMPTS)
     assert (len(whole.prompts), whole.greedy) == (40, 0)
     check_samples(recipe, QUESTIONS)
+
+
+def test_the_plan_counts_those_that_can_differ(read: Callable[..., Recipe]) -> None:
+    def planned(recipe: Recipe) -> int:
+        evaluation = recipe.asked_twice
+        assert evaluation is not None
+        asked = Asked(
+            index=1, evaluation=evaluation, available=80, n_questions=40, n_turns=2,
+            turns=None, questions=tuple(QUESTIONS),
+        )  # fmt: skip
+        found = compared_with_itself(recipe, [asked])
+        assert found is not None
+        return found[1]
+
+    for recipe in (read(), read(n=99), read(n=99, temperatures="recipe", exclude_known_wrong=True)):
+        assert planned(recipe) == len(second_prompts(recipe, PROMPTS).prompts)
 
 
 def test_what_is_not_judged_is_not_answered_twice(read: Callable[..., Recipe]) -> None:

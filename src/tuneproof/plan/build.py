@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,15 @@ from tuneproof.data.placebo import derangement
 from tuneproof.data.prepare import check_data, prepare
 from tuneproof.errors import DataError, ModelError
 from tuneproof.plan import controls, evaluation, findings, power, repeats
+from tuneproof.plan.answering import (
+    AnsweringGib,
+    Asks,
+    Held,
+    answering_memory,
+    answers_over_context,
+    planned_asks,
+    smaller_batches,
+)
 from tuneproof.plan.cards import CARDS, TimePlan, Work, measured_rate, plan_time
 from tuneproof.plan.controls import PlannedControls, planned_controls
 from tuneproof.plan.cost import AnswerTokens, Cost, plan_cost
@@ -31,6 +41,8 @@ from tuneproof.records import Finding, Ledger, Record, Split
 from tuneproof.train.model import load_tokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transformers import PreTrainedTokenizerBase
 
     from tuneproof.data.prepare import Prepared
@@ -56,9 +68,11 @@ class Plan(Record):
 
     ``adapters`` counts all that are trained, each in ``optimizer_steps``; ``placebo_adapters`` of
     them learn from shuffled responses.
-    ``checkpoints`` counts those saved in one training; two are kept at a time. ``fits`` says of
-    each card whether the estimated memory is less than what it has. ``notes`` say what was assumed
-    or could not be looked at.
+    ``checkpoints`` counts those saved in one training; two are kept at a time. ``answering_gib`` is
+    None where another process answers. ``fits`` says of each card whether training and answering
+    both fit; ``fits_with_batch_tokens`` names, for cards that could train only, a
+    ``generate.batch_tokens`` with which they could answer too. ``notes`` say what was assumed or
+    could not be looked at.
     """
 
     name: str
@@ -78,7 +92,9 @@ class Plan(Record):
     tokens: TokenCounts
     validation_tokens: ValidationTokens
     memory_gib: MemoryGib | None
+    answering_gib: AnsweringGib | None
     fits: dict[str, bool]
+    fits_with_batch_tokens: dict[str, int]
     time: TimePlan
     cost: Cost
     disk_gib: DiskGib
@@ -148,7 +164,8 @@ def make_plan(
     tokens = count_tokens(train, recipe.train, seed=recipe.seed)
     validation_tokens = count_validation(validation, recipe.train)
     memory = _memory(recipe, geometry, train, validation)
-    fits = {c.name: memory.total <= c.usable_gib for c in CARDS} if memory is not None else {}
+    asks = planned_asks(recipe, asked, prepared.splits[Split.TEST], tokenizer, template)
+    room = _room(recipe, geometry, memory, asks, adapters=adapters)
     epochs = steps / recipe.train.steps_per_epoch(len(train.used))
     time = plan_time(
         Work(
@@ -157,13 +174,13 @@ def make_plan(
             training_tokens=round(epochs * tokens.real * adapters),
             evaluation_tokens=len(measured_at) * validation_tokens.real * adapters,
         ),
-        fits=fits,
+        fits=room.fits,
         stated=tokens_per_s,
         measured=measured_rate(run_dir if run_dir is not None else Path("runs") / recipe.name),
         usd_per_gpu_hour=usd_per_gpu_hour,
     )
     found, counts = _findings(
-        recipe, prepared, template, tokenizer, geometry, train, asked, planned
+        recipe, prepared, template, tokenizer, geometry, train, asked, planned, asks
     )
     return Plan(
         name=recipe.name,
@@ -183,7 +200,9 @@ def make_plan(
         tokens=tokens,
         validation_tokens=validation_tokens,
         memory_gib=memory,
-        fits=fits,
+        answering_gib=room.answering,
+        fits=room.fits,
+        fits_with_batch_tokens=room.with_batch_tokens,
         time=time,
         cost=cost,
         disk_gib=_disk(recipe, geometry, adapters=adapters),
@@ -229,6 +248,11 @@ def _answer_tokens(recipe: Recipe, train: Encoded, *, learns_to_stop: bool) -> A
     )
 
 
+def _element(recipe: Recipe) -> int:
+    """Bytes of a weight."""
+    return 4 if recipe.model.dtype == "float32" else 2
+
+
 def _memory(
     recipe: Recipe, geometry: Geometry, train: Encoded, validation: Encoded
 ) -> MemoryGib | None:
@@ -248,12 +272,55 @@ def _memory(
         Setting(
             r=recipe.lora.r,
             dropout=recipe.lora.dropout,
-            bf16=recipe.model.dtype != "float32",
+            bf16=_element(recipe) == 2,
             checkpointing=recipe.train.gradient_checkpointing,
         ),
         batch,
         frozen=geometry.frozen,
         trainable=geometry.trainable,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Room:
+    """What answering takes, and on which cards there is room for it and for training."""
+
+    answering: AnsweringGib | None
+    fits: dict[str, bool]
+    with_batch_tokens: dict[str, int]
+
+
+def _room(
+    recipe: Recipe,
+    geometry: Geometry,
+    training: MemoryGib | None,
+    asks: Sequence[Asks],
+    *,
+    adapters: int,
+) -> _Room:
+    if training is None or geometry.shape is None:
+        return _Room(answering=None, fits={}, with_batch_tokens={})
+    held = Held(
+        shape=geometry.shape,
+        frozen=geometry.frozen,
+        adapters=geometry.trainable * adapters,
+        element=_element(recipe),
+    )
+    budget = recipe.generate.budget
+    answering = None
+    if recipe.generate.backend == "transformers":
+        answering = answering_memory(asks, budget, held)
+    trains = [c for c in CARDS if training.total <= c.usable_gib]
+    both = [c for c in trains if answering is None or answering.total <= c.usable_gib]
+    smaller = {
+        c.name: smaller_batches(asks, budget, held, usable_gib=c.usable_gib)
+        for c in trains
+        if c not in both
+    }
+    return _Room(
+        answering=answering,
+        fits={c.name: c in both for c in CARDS},
+        with_batch_tokens={name: n for name, n in smaller.items() if n is not None},
     )
 
 
@@ -293,6 +360,7 @@ def _findings(
     train: Encoded,
     asked: list[Asked],
     planned: list[PlannedControls],
+    asks: list[Asks],
 ) -> tuple[list[Finding], RepeatCounts]:
     section = recipe.train
     examples = prepared.splits[Split.TRAIN]
@@ -307,6 +375,7 @@ def _findings(
         findings.eos_not_supervised(train.used, section, eos=eos),
         findings.response_truncated(train.rows, ids, section),
         findings.over_context(section.max_length, geometry.context),
+        answers_over_context(recipe, asks, geometry.context),
         findings.vocabulary_mismatch(len(tokenizer), vocabulary),
         findings.double_bos(train.rows, ids, bos=tokenizer.bos_token_id),
         findings.prompt_mismatch(train.rows, ids),

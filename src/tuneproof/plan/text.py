@@ -172,11 +172,23 @@ def _memory(plan: Plan) -> Iterator[str]:
     for name, value in parts.items():
         bar = "" if name == "total" else f"  {_bar(value, most)}"
         yield f"  {name:<14}{value:>9.2f} GiB{bar}"
+    if plan.answering_gib is not None:
+        a = plan.answering_gib
+        yield from _wrapped(
+            "answering",
+            f"{a.total:.2f} GiB: weights {a.weights:.2f}, keys and values {a.keys_and_values:.2f}, "
+            f"reading {a.activations:.2f}; a batch of {a.rows:,} prompts of up to {a.width:,} "
+            "tokens",
+        )
     fits = [name for name, yes in plan.fits.items() if yes]
     too_small = [name for name, yes in plan.fits.items() if not yes]
     yield from _wrapped("fits", ", ".join(fits) or "none of the cards known here")
     if too_small:
         yield from _wrapped("does not fit", ", ".join(too_small))
+    for name, tokens in plan.fits_with_batch_tokens.items():
+        yield from _wrapped(
+            "", f"{name} can train, and answers with --set generate.batch_tokens={tokens}"
+        )
 
 
 def _time(plan: Plan) -> Iterator[str]:
