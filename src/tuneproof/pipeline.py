@@ -10,6 +10,8 @@ Which stages there are, and what they do, stands in ``stages``.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import json
 import shutil
@@ -18,10 +20,10 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from tuneproof import __version__, processes
-from tuneproof.errors import UsageError
+from tuneproof.errors import StageError, TuneproofError, UsageError
 from tuneproof.recipe_file import dump_recipe
 from tuneproof.records import Ledger, Manifest, OutputFile
 from tuneproof.workspace import (
@@ -38,7 +40,7 @@ from tuneproof.workspace import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tuneproof.data.prepare import Prepared
     from tuneproof.progress import Reporter
@@ -102,7 +104,8 @@ class Stage:
     star all whose paths begin so; at least one file must be there for each name. ``parts``
     gives the other named parts of the key; ``check`` refuses what cannot work before anything is
     written; ``scratch`` folders go once the manifest is written. ``joint`` stages are run by all
-    processes where there are several; the others by the first alone.
+    processes where there are several; the others by the first alone. ``less_memory`` is what to do
+    where the machine's does not suffice.
     """
 
     name: str
@@ -113,6 +116,7 @@ class Stage:
     run: Callable[[Run, Path], StageResult]
     scratch: tuple[str, ...] = ()
     joint: bool = False
+    less_memory: str = "Run on a machine with more of it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +248,8 @@ def execute(
                 if status.state == "fresh":
                     run.reporter.stage(stage.name, "fresh")
                 else:
-                    _execute_stage(stage, run, status)
+                    with _lacking(stage, run.dir.stage(stage.name)):
+                        _execute_stage(stage, run, status)
         except UsageError:
             if not existed and run.dir.manifest(stages[0].name) is None:
                 shutil.rmtree(run.dir.path, ignore_errors=True)
@@ -266,7 +271,8 @@ def _take_part(stage: Stage, run: Run) -> StageStatus:
         if not isinstance(inputs, str) and begun.is_file():
             key = digest_value(_key_parts(stage, run, inputs))
             if json.loads(begun.read_text("utf-8")).get("key") == key:
-                stage.run(run, run.dir.stage(stage.name))
+                with _lacking(stage, run.dir.stage(stage.name)):
+                    stage.run(run, run.dir.stage(stage.name))
                 return status
         time.sleep(0.5)
 
@@ -317,6 +323,61 @@ def _execute_stage(stage: Stage, run: Run, status: StageStatus) -> None:
     for name in stage.scratch:
         shutil.rmtree(folder / name, ignore_errors=True)
     run.reporter.stage(stage.name, f"done in {duration:.1f} s")
+
+
+@contextlib.contextmanager
+def _lacking(stage: Stage, folder: Path) -> Iterator[None]:
+    """Say what the machine has too little of: memory or disk.
+
+    Raises:
+        StageError: in the place of PyTorch's, Python's or the system's own error.
+    """
+    try:
+        yield
+    except TuneproofError:
+        raise
+    except Exception as error:
+        if _is_full_disk(error, folder):
+            raise StageError(
+                "there is no space left on the disk",
+                place=str(getattr(error, "filename", None) or folder),
+                remedy="Make room and give the same command again: it goes on from what was "
+                "finished.",
+            ) from error
+        if _is_out_of_memory(error):
+            # On a CPU PyTorch says first where in its code.
+            said = (str(error) or "MemoryError").rpartition("DefaultCPUAllocator: ")[2]
+            said = said.partition("\n")[0].partition(". ")[0]
+            raise StageError(
+                f"there is too little memory ({said})",
+                place=stage.name,
+                remedy=stage.less_memory,
+            ) from error
+        raise
+
+
+FULL_BYTES: Final = 2**18
+"""A disk with less than this is full for all that a run writes."""
+
+
+def _is_full_disk(error: BaseException, folder: Path) -> bool:
+    """By the system's error; where a library hides it (PyTorch's writer does), by the disk."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, ExceptionGroup):
+        return any(_is_full_disk(e, folder) for e in error.exceptions)
+    return shutil.disk_usage(folder).free < FULL_BYTES
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also where it is PyTorch's, whose error on a CPU has no class of its own."""
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        return True
+    if "torch" not in sys.modules:
+        return False
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError)
 
 
 def _device() -> str:

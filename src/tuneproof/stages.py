@@ -392,6 +392,8 @@ STAGES = (
         run=_train_run,
         scratch=("checkpoints",),
         joint=True,
+        less_memory="Lower train.micro_batch_size or train.token_budget, which change no optimizer "
+        "step, or set train.gradient_checkpointing=true.",
     ),
     Stage(
         name="generate",
@@ -400,6 +402,7 @@ STAGES = (
         parts=_generate_parts,
         check=_generate_check,
         run=_generate_run,
+        less_memory="Lower generate.batch_tokens. Answers of batches that stay the same are kept.",
     ),
     Stage(
         name="judge",
