@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tuneproof.records import Arm, CutPreference
+from tuneproof.records import Arm, CutPreference, Preference
 from tuneproof.stats.decomposition import decompose, rounded, sentence
 from tuneproof.stats.distributions import t_quantile
+from tuneproof.stats.pairwise import win_rate
 
 if TYPE_CHECKING:
     from tuneproof.results import Decomposition
@@ -82,6 +83,27 @@ def test_the_intervals_are_paired() -> None:
     # Without spread, Wilson's bound on the share of questions that could differ: 1.25 · z²/(n + z²)
     # below and 0.75 of it above.
     assert found.stopping.width == pytest.approx(2 * 3.841459 / 43.841459, abs=1e-6)
+
+
+def test_the_whole_has_the_win_rates_interval() -> None:
+    """One quantity, one interval: the same method, the same resamples."""
+    judged = [1.0, 1.0, 0.5, 0.0, 1.0, 1.0, 0.75, 1.0, 1.0, 0.5, 1.0, 1.0]
+    rows = [row(f"q{i}", v, v / 2, v / 2) for i, v in enumerate(judged)]
+    preferences = [
+        Preference(
+            question_id=r.question_id, benchmark="heldout", opponent=Arm.BASE, protocol="own",
+            orders=2, value=r.as_answered, n_judgments=2, n_unparsed=0, orders_agree=None,
+        )
+        for r in rows
+    ]  # fmt: skip
+    for seed, few in ((42, 12), (7, 12), (42, 5), (None, 12)):
+        questions = [r.question_id for r in rows[:few]]
+        rate = win_rate(preferences[:few], questions, level=0.9, seed=seed)
+        whole = decompose(rows[:few], level=0.9, seed=seed).whole
+        assert rate.method == whole.method
+        assert rate.low is not None
+        assert rate.high is not None
+        assert (whole.low, whole.high) == pytest.approx((rate.low - 0.5, rate.high - 0.5))
 
 
 def test_only_pairs_scored_throughout_count() -> None:
