@@ -290,8 +290,14 @@ def _estimate(
                 half = math.hypot(half, t * math.sqrt(between.variance))
                 method += f", and t({between.n_adapters - 1}) between adapters"
             low, high = value - half, value + half
-            spread = math.hypot(error, math.sqrt(between.variance)) if between else error
-            detectable = None if flat else detectable_with(spread, level=level)
+            detectable = None if flat else detectable_with(error, df=n_clusters - 1, level=level)
+            if detectable is not None and between is not None:
+                # The parts of the half-width, each at its own degrees of freedom, add likewise.
+                chosen = math.sqrt(between.variance)
+                detectable = math.hypot(
+                    detectable,
+                    detectable_with(chosen, df=between.n_adapters - 1, level=level),
+                )
         if flat:
             note = "all questions have the same value"
         if bounds is not None:
