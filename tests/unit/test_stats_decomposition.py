@@ -106,6 +106,34 @@ def test_the_whole_has_the_win_rates_interval() -> None:
         assert (whole.low, whole.high) == pytest.approx((rate.low - 0.5, rate.high - 0.5))
 
 
+def test_what_no_cut_changed_is_known() -> None:
+    def cut(n_at_stop: int, n_to_length: int) -> Decomposition:
+        rows = [row(f"q{i}", float(i % 2), float(i % 2), float(i % 2)) for i in range(16)]
+        said = [
+            r.model_copy(update={"cut_at_stop": i < n_at_stop, "cut_to_length": i < n_to_length})
+            for i, r in enumerate(rows)
+        ]
+        return decompose(said, level=0.95, seed=1)
+
+    nothing = cut(0, 0)
+    assert (nothing.n_cut_at_stop, nothing.n_cut_to_length) == (0, 0)
+    for part in (nothing.stopping, nothing.length):
+        assert (part.value, part.low, part.high) == (0.0, 0.0, 0.0)
+        assert part.method == part.note
+        assert "known" in part.method
+    assert nothing.remaining.width > 0.4
+    # Four were judged again and came out as before: Wilson's bound for these four, of sixteen.
+    some = cut(4, 16)
+    assert (some.n_cut_at_stop, some.n_cut_to_length) == (4, 16)
+    bound = 4 / 16 * 3.841459 / (4 + 3.841459)
+    assert (some.stopping.low, some.stopping.high) == pytest.approx((-bound, bound), abs=1e-6)
+    assert some.length.high == pytest.approx(3.841459 / (16 + 3.841459), abs=1e-6)
+    # Rows of before it was recorded: as if every pair could differ.
+    before = decompose([row("a", 1, 1, 1), row("b", 0, 0, 0)], level=0.95)
+    assert before.n_cut_at_stop is None
+    assert before.stopping.width > 0
+
+
 def test_only_pairs_scored_throughout_count() -> None:
     rows = [
         row("a", 1, 0, 0),

@@ -30,7 +30,7 @@ from tuneproof.stats.distributions import t_quantile
 from tuneproof.stats.estimates import Bounds, mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -52,13 +52,17 @@ CHUNK = 1 << 21
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One measure: scored values and the question of each; the rest as in ``estimates.mean``."""
+    """One measure: scored values and the question of each; the rest as in ``estimates.mean``.
+
+    ``known`` questions count in the intervals of columns without spread alone.
+    """
 
     values: Sequence[float]
     clusters: Sequence[str]
     n_unscored: int = 0
     bounds: Bounds | None = None
     unit: str = ""
+    known: Collection[str] = ()
 
 
 def bootstrap_mean(column: Column, *, level: float, seed: int, n_draws: int = DRAWS) -> Estimate:
@@ -99,6 +103,7 @@ def bootstrap_means(
             n_unscored=column.n_unscored,
             bounds=column.bounds,
             unit=column.unit,
+            known=column.known,
         )
         for name, column in columns.items()
     }

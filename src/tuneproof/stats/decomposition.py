@@ -12,6 +12,9 @@ rest on the same pairs, the whole's is the win rate's less one half. The order i
 stopping and length do together is counted as stopping, since an answer that does not stop is long
 because of that.
 
+A pair whose texts a cut left alone has no part in what the cut did: its difference is nought and
+known. Only pairs that were cut, and judged again, leave room for doubt where all came out alike.
+
 Only pairs scored in all three conditions count, so that no part moves because another question came
 in; the rest are counted. How texts are cut is ``tuneproof.judge.cuts``' business.
 """
@@ -26,7 +29,7 @@ from tuneproof.stats.bootstrap import Column, bootstrap_means
 from tuneproof.stats.estimates import SHARE_DIFFERENCE, mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tuneproof.records import CutPreference
     from tuneproof.results import Estimate
@@ -46,6 +49,11 @@ _PARTS: Final[dict[str, tuple[Value, Bounds]]] = {
     "remaining": (lambda judged, stopped, equal: equal - 0.5, FROM_ONE_HALF),
 }
 """Each of one pair's preferences as answered, stopped and at equal length; and what it can be."""
+
+_CHANGED: Final[dict[str, Callable[[CutPreference], bool | None]]] = {
+    "stopping": lambda row: row.cut_at_stop,
+    "length": lambda row: row.cut_to_length,
+}
 
 
 def decompose(
@@ -79,6 +87,8 @@ def decompose(
         n_pairs=len(scored),
         n_left_out=len(rows) - len(scored),
         n_lost_to_cuts=n_as_answered - len(scored),
+        n_cut_at_stop=_count(r.cut_at_stop for r in scored),
+        n_cut_to_length=_count(r.cut_to_length for r in scored),
         n_rejudged=n_rejudged,
         shortened_tuned=sum(r.shortened_tuned for r in rows),
         shortened_opponent=sum(r.shortened_opponent for r in rows),
@@ -100,6 +110,7 @@ def _estimates(
             n_unscored=n_unscored,
             bounds=bounds,
             unit=SHARE_UNIT,
+            known=_uncut(scored, name),
         )
     if seed is not None and len(adapters) == 1:
         return bootstrap_means(columns, level=level, seed=seed)
@@ -111,6 +122,7 @@ def _estimates(
             n_unscored=n_unscored,
             bounds=column.bounds,
             unit=SHARE_UNIT,
+            known=column.known,
             adapters=[
                 _by_question([r for r in scored if r.adapter == a], _PARTS[name][0])
                 for a in adapters
@@ -120,6 +132,21 @@ def _estimates(
         )
         for name, column in columns.items()
     }
+
+
+def _count(changed: Iterable[bool | None]) -> int | None:
+    """How many pairs a cut changed; None where that was not recorded."""
+    found = list(changed)
+    return None if None in found else sum(map(bool, found))
+
+
+def _uncut(scored: Sequence[CutPreference], part: str) -> set[str]:
+    """The questions on which a part is nought whatever the judge says: no text was changed."""
+    cut = _CHANGED.get(part)
+    if cut is None:
+        return set()
+    left = {r.question_id for r in scored}
+    return left - {r.question_id for r in scored if cut(r) is not False}
 
 
 def _by_question(rows: Sequence[CutPreference], value: Value) -> dict[str, float]:
