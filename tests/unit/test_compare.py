@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from scipy.stats import ttest_rel
 
 from tests.terminal import Terminal, foreign, plain, widest
 from tests.unit.compare_case import write_run
+from tuneproof.compare import page
 from tuneproof.compare.comparison import ComparedMeasure, Comparison, compare_runs
 from tuneproof.compare.page import render_comparison
 from tuneproof.compare.reading import read_run
 from tuneproof.compare.wording import correction
 from tuneproof.errors import RunDirError, StageError, UsageError
+from tuneproof.report import frame
 from tuneproof.report.results_file import read_results
 from tuneproof.stats.across import across, holm, p_value
 from tuneproof.stats.distributions import t_quantile
 from tuneproof.stats.pairwise import win_rate
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HOSTILE = "Better\x1b[2J\x1b]0;owned\x07 <script>alert(1)</script> \u202egnp"
 
@@ -285,6 +285,12 @@ def test_the_same_answers_do_not_differ(tmp_path: Path) -> None:
     assert measure(made, "win_rate").difference.width > 0.5
 
 
+def test_the_page_is_drawn_by_the_reports_macros() -> None:
+    source = (Path(page.__file__).parent / "templates/compare.html.j2").read_text("utf-8")
+    assert "macro" not in source
+    assert "<svg" not in source
+
+
 @pytest.fixture
 def two(tmp_path: Path) -> list[Path]:
     first = write_run(tmp_path / "a", exact=[0, 1, 0, 0], wins=[0.5, 1, 0, 1], sentence=HOSTILE)
@@ -318,16 +324,20 @@ def test_piped(two: list[Path]) -> None:
 
 
 def test_as_json_and_as_a_page(two: list[Path], tmp_path: Path) -> None:
-    page = tmp_path / "out" / "compared.html"
+    written = tmp_path / "out" / "compared.html"
     done = subprocess.run(
-        [sys.executable, "-m", "tuneproof", "compare", *two, "--json", "--html", page],
+        [sys.executable, "-m", "tuneproof", "compare", *two, "--json", "--html", written],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     made = Comparison.model_validate_json(done.stdout)
     assert made.correction == "Holm"
-    text = page.read_text("utf-8")
+    text = written.read_text("utf-8")
     assert text == render_comparison(made)
     assert "<script" not in text
+    style = frame.part("style.css")
+    assert frame.policy(style) in html.unescape(text)
+    assert "script-src" not in frame.policy(style)
+    assert "script-src" in frame.policy(style, "1")
     assert "&lt;script&gt;" in text
     assert "http://" not in text
     assert "https://" not in text

@@ -113,7 +113,7 @@ def correction(comparison: Comparison) -> str:
     n = comparison.n_comparisons
     return (
         f"{comparison.level * 100:g} % intervals (verdict.level of {comparison.runs[0].label}'s "
-        "recipe), each for itself, clustered by question; a run's win rate has that of its own "
+        "recipe), each for itself, clustered by question; a run's win rate has one made as in its "
         "report, differences have Student's t. p is that of the difference, corrected for all "
         f"{count(n)} comparison{'s' * (n != 1)} in these tables (Holm): two runs are told apart "
         f"where it is below {1 - comparison.level:.2g}."
