@@ -259,10 +259,10 @@ def test_a_win_by_stopping_alone_is_told_as_such(tmp_path: Path) -> None:
     with ChatServer(tasteful) as server:
         of = recipe(server.url)
         facts = run(tmp_path, of)
-    # Both cuts leave the same two texts: their requests are the same ones.
+    # Both cuts leave one and the same text on both sides: nobody need be asked.
     assert facts.n_rejudged == 4 * N
-    assert facts.n_shared == 2 * N
-    assert facts.n_requests == 36 + 4 * N
+    assert facts.n_not_asked == 4 * N
+    assert facts.n_requests == 36 + 2 * N
     found = decompose(
         read_records(tmp_path / "judge/cut_preferences.jsonl", CutPreference), level=0.95
     )

@@ -15,6 +15,7 @@ import pytest
 from tests.fakes import shown
 from tuneproof.errors import StageError
 from tuneproof.judge import matches, own
+from tuneproof.judge.games import Game, judgments, requests
 from tuneproof.judge.matches import build_pairs
 from tuneproof.judge.own import OwnPairwise, parse, request
 from tuneproof.judge.protocol import Unparsed, request_key
@@ -292,6 +293,25 @@ def test_a_later_turn_shows_both_conversations_whole() -> None:
     assert "Judge the answers to the last instruction" in body["messages"][0]["content"]
     for line in ("VERDICT: A", "VERDICT: B", "VERDICT: TIE"):
         assert line in body["messages"][0]["content"]
+
+
+def test_equal_answers_are_a_tie_without_asking() -> None:
+    protocol = OwnPairwise(orders=2)
+    assert protocol.without_asking(match("one", "one")) == 0.5
+    assert protocol.without_asking(match("one", "one ")) is None
+    # Of a later turn the whole conversations are shown, and have to be equal.
+    assert protocol.without_asking(conversation("one", "one", ("x", "x"))) == 0.5
+    assert protocol.without_asking(conversation("one", "one", ("x", "y"))) is None
+    # The pair is scored, and says nothing of whether the judge's orders agree.
+    games = [
+        Game(match=m, protocol=protocol, judge=Judge(), place="evaluate")
+        for m in build_matches(
+            [prompt("q")], [answer("q", arm, "the same") for arm in FACED], orders=2, seed=1
+        )[0]
+    ]
+    assert requests(games) == []
+    [found] = preferences(judgments(games, {}), ["q"], orders=2)
+    assert (found.value, found.orders_agree) == (0.5, None)
 
 
 def test_both_orders_of_a_later_turn_differ_in_the_order_only() -> None:

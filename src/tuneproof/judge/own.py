@@ -56,8 +56,13 @@ class OwnPairwise:
         return Reading(p_first={"A": 1.0, "B": 0.0, "tie": 0.5}[said])
 
     def without_asking(self, match: Match) -> float | None:
-        """Every pair is asked about: what a judge says of equal answers tells of the judge."""
-        return None
+        """One half where both answers are the same text, in every turn that is shown: neither is
+        better, and a judge would be paid to say so, or to go by the place."""
+        shown = [
+            (match.answer_a, match.answer_b),
+            *((t.answer_a, t.answer_b) for t in match.earlier),
+        ]
+        return 0.5 if all(a == b for a, b in shown) else None
 
     def settle(self, values: Sequence[float]) -> float:
         """The mean of both orders."""
