@@ -14,7 +14,7 @@ from tuneproof.recipe import VerdictRule
 from tuneproof.records import Arm, OutputFile
 from tuneproof.report import evidence
 from tuneproof.report.content import key_figures
-from tuneproof.report.pairwise import decomposed
+from tuneproof.report.pairwise import decomposed, pairwise
 from tuneproof.results import (
     Alarm,
     Estimate,
@@ -511,3 +511,17 @@ def test_the_batch_plan_of_the_answers(name: str, dtype: str) -> None:
     assert (depends in text) == (dtype == "bfloat16")
     assert (f"in {dtype}: the same in any batches" in text) == (dtype == "float32")
     assert "batch plan" not in read(name, case.full_results())
+
+
+def test_a_split_says_where_its_interval_is_of_another_kind() -> None:
+    found = plain.pairwise()
+    of = {
+        name: found.win_rate.model_copy(update={"method": method})
+        for name, method in (("math", "t(4), clustered by question"), ("coding", "BCa bootstrap"))
+    }
+    whole = found.win_rate.model_copy(update={"method": "BCa bootstrap of 10,000"})
+    shown = pairwise(found.model_copy(update={"by_category": of, "win_rate": whole}))
+    (split,) = [it for it in shown.splits if it.title == "By category"]
+    first, second = (name for name, _ in split.rows)
+    assert first.endswith(" (Student's t)")
+    assert "Student" not in second

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tuneproof.recipe import VerdictRule
 from tuneproof.records import Arm, CutPreference, Preference
+from tuneproof.results import Outcome, Verdict
 from tuneproof.stats.decomposition import decompose, rounded, sentence
 from tuneproof.stats.distributions import t_quantile
 from tuneproof.stats.pairwise import win_rate
+from tuneproof.stats.second_opinion import second_opinion
 
 if TYPE_CHECKING:
-    from tuneproof.results import Decomposition
+    from tuneproof.results import Decomposition, Estimate
 
 
 def row(
@@ -252,3 +255,30 @@ def test_the_sentence_says_where_what_remains_is_a_bound() -> None:
     assert "93 are those of tuned" in shortened(93, 11)
     assert shortened(93, 11).endswith("what remains is at least this.")
     assert shortened(50, 60) == sentence(whole)
+
+
+def test_a_second_opinion_is_of_another_kind_or_none() -> None:
+    judged = [1.0, 0.0, 1.0, 1.0, 0.5, 1.0, 0.0, 0.75, 1.0, 1.0]
+
+    def opinion(n: int) -> Estimate | None:
+        preferences = [
+            Preference(
+                question_id=f"q{i}", benchmark="heldout", opponent=Arm.BASE, protocol="own",
+                orders=2, value=v, n_judgments=2, n_unparsed=0, orders_agree=None,
+            )
+            for i, v in enumerate(judged[:n])
+        ]  # fmt: skip
+        rate = win_rate(preferences, [p.question_id for p in preferences], level=0.95, seed=1)
+        verdict = Verdict(
+            outcome=Outcome.INCONCLUSIVE, sentence="", reasons=(), metric="win_rate",
+            benchmark="heldout", against=Arm.BASE, estimate=rate,
+        )  # fmt: skip
+        return second_opinion(
+            VerdictRule(metric="win_rate"), verdict, losses=[], similarities=[],
+            preferences=preferences, seed=1,
+        )  # fmt: skip
+
+    ten = opinion(10)
+    assert ten is not None
+    assert ten.method.startswith("t(9)")
+    assert opinion(5) is None  # t once more
