@@ -21,9 +21,9 @@ from tests.fakes import (
     Status,
     Truncated,
 )
+from tuneproof.endpoint.transport import Failed
 from tuneproof.errors import CredentialError, EndpointError, RecipeError, StageError
 from tuneproof.judge.clients import (
-    Failed,
     ReplayClient,
     Reply,
     check,
