@@ -201,9 +201,10 @@ def _generate_check(run: Run) -> None:
     _model_check(run)
     server = run.recipe.generate.server
     if server is not None:
-        from tuneproof.generate.completions import server_key
+        from tuneproof.endpoint.transport import api_key
+        from tuneproof.generate.completions import endpoint_of
 
-        server_key(server)  # the server itself may start when the adapters are trained
+        api_key(endpoint_of(server))  # the server itself may start when the adapters are trained
     assets = run.recipe.assets
     if assets is not None and not Path(assets).is_dir():
         raise RecipeError(

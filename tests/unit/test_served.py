@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from tests.fakes import ChatServer, Close, Garbage, Hang, Status, Truncated
+from tests.fakes import ChatServer, Close, Drip, Garbage, Hang, Status, Truncated
 from tuneproof.data.encode import token_ids
 from tuneproof.data.templates import parse_template
 from tuneproof.errors import CredentialError, EndpointError
@@ -59,6 +60,12 @@ def prompts(tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
         for i in range(6)
     ]
     return benchmark_prompts(tokenizer, TEMPLATE, questions)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's tries are counted here, not waited for."""
+    monkeypatch.setattr("tuneproof.endpoint.pacing._FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture
@@ -419,6 +426,56 @@ def test_a_server_that_only_fails_is_given_up(
             ask(server.url, concurrency=1)
         said = itertools.count(-99)
         assert ask(server.url).resumed == 3
+
+
+def test_a_rate_limit_slows_and_loses_nothing(ask: Callable[..., Answers]) -> None:
+    """Four requests in a tenth of a second, and no more: what is beyond is told to wait."""
+    let_in: list[float] = []
+
+    def reply(_: dict[str, Any]) -> Behaviour:
+        now = time.monotonic()
+        let_in[:] = [t for t in let_in if now - t < 0.1]
+        if len(let_in) >= 4:
+            return Status(429, "slow down", headers={"retry-after-ms": "100"})
+        let_in.append(now)
+        return says("well")
+
+    with ChatServer(reply) as server:
+        answers = ask(server.url, concurrency=32)
+    assert answers.failed == 0
+    assert {a.text for a in answers.rows} == {"well"}
+
+
+def test_a_server_that_drips_ends_at_the_timeout(ask: Callable[..., Answers]) -> None:
+    """A byte now and then is no reply, and does not begin the time anew."""
+    first = itertools.count()
+    with ChatServer(lambda _: Drip() if next(first) < 2 else says("well")) as server:
+        answers = ask(server.url, timeout_s=0.5, concurrency=1)
+    failed = [a.error for a in answers.rows if a.stop is Stop.ERROR and a.turn == 1]
+    assert failed == ["timeout: no reply within 0.5 s"]
+
+
+def test_a_used_up_quota_is_not_asked_again(ask: Callable[..., Answers]) -> None:
+    said = itertools.count()
+
+    def reply(_: dict[str, Any]) -> Behaviour:
+        return says("well") if next(said) < 5 else Status(429, "pay", "insufficient_quota")
+
+    with ChatServer(reply) as server:
+        with pytest.raises(EndpointError, match="quota is used up"):
+            ask(server.url, concurrency=4)
+        assert len(server.received) < 5 + 2 * 4
+
+
+def test_a_server_that_turns_all_away_for_long_is_given_up(
+    ask: Callable[..., Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuneproof.generate.served.PATIENCE_S", 0.2)
+    with (
+        ChatServer(lambda _: Status(429, "not now", headers={"retry-after-ms": "20"})) as server,
+        pytest.raises(EndpointError, match="no reply for 0 minutes; the last: HTTP 429: not now"),
+    ):
+        ask(server.url)
 
 
 def test_failures_are_told_by_their_reason() -> None:

@@ -38,6 +38,9 @@ _LATER: Final = frozenset({408, 409, 425, 429})
 _TOO_MANY: Final = frozenset({429, 503, 529})
 """Statuses of an endpoint that is asked too much at once."""
 
+_UNFIT: Final = frozenset({400, 413, 422})
+"""Statuses that say something of the request (too long, say), and nothing of the endpoint."""
+
 _NO_MONEY: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 """OpenAI's codes for an account that can pay for nothing more."""
 
@@ -70,7 +73,8 @@ class Failed:
 
     ``again`` says that the same request may succeed later; ``turned_away`` that too much was asked
     at once, and ``wait_s`` how long the endpoint wants to be left alone; ``timed_out`` that nothing
-    came in time. ``may_cost`` says that the endpoint may have answered, and may ask for its price.
+    came in time; ``unfit`` that this request is not taken, whatever becomes of others.
+    ``may_cost`` says that the endpoint may have answered, and may ask for its price.
     """
 
     reason: str
@@ -78,8 +82,12 @@ class Failed:
     again: bool = False
     turned_away: bool = False
     timed_out: bool = False
+    unfit: bool = False
     may_cost: bool = False
     wait_s: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
 # --- before anything is sent -----------------------------------------------------------------
@@ -261,6 +269,7 @@ class Connection:
             said,
             again=status in _LATER or status >= 500,
             turned_away=status in _TOO_MANY,
+            unfit=status in _UNFIT,
             wait_s=asked_to_wait_s(error.response.headers),
         )
 
