@@ -100,9 +100,15 @@ def ask(
     return run
 
 
-def says(text: str, finish_reason: str | None = "stop", **more: Any) -> Garbage:
-    """A completion, as the double's body of any kind."""
-    body = {"choices": [{"index": 0, "text": text, "finish_reason": finish_reason, **more}]}
+def says(
+    text: str, finish_reason: str | None = "stop", read: int | None = None, **more: Any
+) -> Garbage:
+    """A completion, as the double's body of any kind; ``read`` tokens of the prompt, if told."""
+    body: dict[str, Any] = {
+        "choices": [{"index": 0, "text": text, "finish_reason": finish_reason, **more}]
+    }
+    if read is not None:
+        body["usage"] = {"prompt_tokens": read}
     return Garbage(json.dumps(body).encode(), "application/json")
 
 
@@ -126,7 +132,7 @@ class ServedModel:
             )[0, len(ids) :].tolist()
         ended = out[-1] == self._tokenizer.eos_token_id
         text = self._tokenizer.decode(out, skip_special_tokens=True)
-        return says(str(text), "stop" if ended else "length")
+        return says(str(text), "stop" if ended else "length", read=len(ids))
 
 
 @pytest.mark.parametrize("as_what", ["tokens", "text"])
@@ -426,6 +432,41 @@ def test_a_server_that_only_fails_is_given_up(
             ask(server.url, concurrency=1)
         said = itertools.count(-99)
         assert ask(server.url).resumed == 3
+
+
+def test_a_prompt_that_the_server_cuts_is_a_counted_failure(ask: Callable[..., Answers]) -> None:
+    """A context of seven tokens; and a server that counts nothing."""
+    with ChatServer(lambda b: says("red", read=min(len(b["prompt"]), 7))) as server:
+        answers = ask(server.url)
+    cut = [a for a in answers.rows if a.n_prompt_tokens > 7]
+    assert 0 < len(cut) < len(answers.rows)
+    failed = [a for a in answers.rows if a.stop is Stop.ERROR]
+    assert cut == [a for a in failed if not str(a.error).startswith("not asked")]
+    n = cut[0].n_prompt_tokens
+    assert cut[0].error == (
+        f"prompt changed by the server: of {n} tokens the server read 7: it cuts prompts"
+    )
+    assert answers.failed == len(failed)
+    with ChatServer(lambda _: says("red", read=0)) as server:
+        assert ask(server.url).failed == 0
+
+
+def test_a_second_bos_is_found_and_ends_the_run(
+    ask: Callable[..., Answers],
+    tokenizer: PreTrainedTokenizerBase,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is before every prompt, so that no answer is one."""
+    monkeypatch.setattr("tuneproof.generate.served.IN_A_ROW", 4)
+
+    def reply(body: dict[str, Any]) -> Behaviour:
+        return says("red", read=1 + len(tokenizer(body["prompt"])["input_ids"]))
+
+    with (
+        ChatServer(reply) as server,
+        pytest.raises(EndpointError, match=r"4 requests in a row failed.*a second BOS perhaps"),
+    ):
+        ask(server.url, prompts="text")
 
 
 def test_a_rate_limit_slows_and_loses_nothing(ask: Callable[..., Answers]) -> None:

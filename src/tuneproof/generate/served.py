@@ -42,6 +42,8 @@ IN_A_ROW: Final = 20
 """So many requests that failed one after another end the run; prompts that it does not take are
 none of them."""
 
+MISREAD: Final = "prompt changed by the server"
+
 PATIENCE_S: Final = 600.0
 """A server that brings no reply for so long, try after try, is given up."""
 
@@ -117,12 +119,22 @@ def request_of(
 
 
 def read_completion(
-    completion: Completion, stops: Sequence[str], tokenizer: PreTrainedTokenizerBase
+    completion: Completion,
+    stops: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    n_prompt: int,
 ) -> tuple[str, Stop, int] | Failed:
     """Text, why it stopped, and its tokens, counted as in process: without what ended it.
 
-    A server that does not say which of the ends it met is taken to have met the model's own.
+    A server that does not say which of the ends it met is taken to have met the model's own. What
+    it says to another prompt than that of ``n_prompt`` tokens is no answer to this one.
     """
+    usage = completion.usage
+    read = usage.prompt_tokens if usage is not None else None
+    if read and read != n_prompt:  # 0, said of an answer, says that nobody counted
+        why = "it cuts prompts" if read < n_prompt else "it adds tokens, a second BOS perhaps"
+        return Failed(MISREAD, f"of {n_prompt} tokens the server read {read}: {why}")
     choice = completion.choices[0]
     if choice.finish_reason not in ("stop", "length"):
         return Failed("no whole answer", f"finish_reason {choice.finish_reason!r}")
@@ -135,7 +147,7 @@ def read_completion(
     if cut is not None:
         text, stop = text[:cut], Stop.STOP_STRING
     n_tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-    told = completion.usage.completion_tokens if completion.usage is not None else None
+    told = usage.completion_tokens if usage is not None else None
     if stop is Stop.LENGTH and told is not None:
         n_tokens = told
     return text.strip(), stop, n_tokens
@@ -181,7 +193,7 @@ class _Desk:
         self._pace = Pace(server.concurrency, slow_s=server.timeout_s / 4)
         self._door = asyncio.Lock()
         self._resumed = self._failed = self._resent = self._in_a_row = 0
-        self._heard = False
+        self._heard = self._answered = False
         self._tries_in_a_row, self._last_reply = 0, time.monotonic()
 
     async def hold(self, interviews: Sequence[Interview], reporter: Reporter) -> Answers:
@@ -252,6 +264,7 @@ class _Desk:
         known = self._journal.get(key)
         if known is not None:
             self._resumed += 1
+            self._answered = True
             task.skip(1)
             return known
         read: tuple[str, Stop, int] | Failed
@@ -259,14 +272,22 @@ class _Desk:
             read = request
         else:
             got = await self._send(request, key, client)
-            stops = interview.asking.stops.strings
-            read = got if isinstance(got, Failed) else read_completion(got, stops, self._tokenizer)
+            read = (
+                got
+                if isinstance(got, Failed)
+                else read_completion(
+                    got,
+                    interview.asking.stops.strings,
+                    self._tokenizer,
+                    n_prompt=len(ask.token_ids),
+                )
+            )
         self._failed += isinstance(read, Failed)
         if isinstance(read, Failed):
             task.advance(note=self._note(interview))
             self._check_health(read)
             return make_answer(interview, ask, key, stop=Stop.ERROR, error=str(read))
-        self._in_a_row = 0
+        self._in_a_row, self._answered = 0, True
         text, stop, n_tokens = read
         task.tokens(n_tokens)
         task.advance(note=self._note(interview))
@@ -323,7 +344,8 @@ class _Desk:
             raise self._gave_up(f"no reply for {waited / 60:.0f} minutes", failed)
 
     def _check_health(self, failed: Failed) -> None:
-        if failed.unfit:
+        # A prompt that is cut is a matter of its length, unless each of them is.
+        if failed.unfit or (failed.reason == MISREAD and self._answered):
             return
         self._in_a_row += 1
         if self._in_a_row >= IN_A_ROW:
