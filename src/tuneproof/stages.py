@@ -205,6 +205,10 @@ def _generate_check(run: Run) -> None:
         from tuneproof.generate.completions import endpoint_of
 
         api_key(endpoint_of(server))  # the server itself may start when the adapters are trained
+    if run.recipe.generate.backend == "vllm":
+        from tuneproof.generate.vllm_backend import check_vllm
+
+        check_vllm(run.recipe)
     assets = run.recipe.assets
     if assets is not None and not Path(assets).is_dir():
         raise RecipeError(

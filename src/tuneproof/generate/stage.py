@@ -130,6 +130,8 @@ def generate_answers(
             reporter=reporter,
         )
     write_records(out / "heldout_loss.jsonl", losses.rows)
+    if recipe.generate.backend != "transformers":
+        backend = None  # its memory is for who answers: vLLM takes most of the same GPU
     return_freed_memory()
 
     ours, fair = TemplateAsking(tokenizer, template), fair_asking(tokenizer, template)
@@ -324,7 +326,7 @@ def _ask(
     if generate.backend == "vllm":
         from tuneproof.generate.vllm_backend import VllmBackend
 
-        answering = VllmBackend(recipe.model, tokenizer, folders)
+        answering = VllmBackend(recipe.model, tokenizer, folders, rank=recipe.lora.r)
     else:
         assert backend is not None
         answering = backend
