@@ -199,12 +199,10 @@ def _generate_check(run: Run) -> None:
     from tuneproof.data.questions import selected_questions
 
     _model_check(run)
-    server = run.recipe.generate.server
-    if server is not None:
-        from tuneproof.endpoint.transport import api_key
-        from tuneproof.generate.completions import endpoint_of
+    if run.recipe.generate.server is not None:
+        from tuneproof.generate.completions import check_server
 
-        api_key(endpoint_of(server))  # the server itself may start when the adapters are trained
+        check_server(run.recipe)
     if run.recipe.generate.backend == "vllm":
         from tuneproof.generate.vllm_backend import check_vllm
 

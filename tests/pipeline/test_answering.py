@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes import ChatServer, Status
 from tests.pipeline.test_pipeline import execute, make_run
-from tuneproof.errors import ModelError, RecipeError, StageError
+from tuneproof.errors import EndpointError, ModelError, RecipeError, StageError
 from tuneproof.generate.vllm_backend import VllmBackend
 from tuneproof.recipe import Model
 from tuneproof.records import Answer
@@ -68,6 +68,32 @@ def test_a_context_that_no_prompt_fits_ends_the_stage(generate: Callable[..., Pa
     with pytest.raises(StageError, match="exceed the context of 256") as caught:
         generate(max_new_tokens=255)
     assert "generate.max_new_tokens" in caught.value.remedy
+
+
+def test_names_that_do_not_match_the_adapters_are_refused_before_training(
+    tiny_recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    server = {"base_url": "http://127.0.0.1:9/v1", "base": "b", "adapters": ["t"]}
+    recipe = tiny_recipe(generate={"backend": "completions", "server": server})
+    folder = tmp_path / "run"
+    for key, place in (
+        ("train.seeds=2", "adapters"),
+        ("generate.server.adapters=[t, u]", "adapters"),
+        ("verdict.beat_placebo=true", "placebo"),
+    ):
+        with pytest.raises(RecipeError, match=f"generate.server.{place}"):
+            execute(make_run(recipe, folder, key))
+    assert not folder.exists()
+
+
+def test_a_server_that_is_down_is_found_before_losses_are_measured(
+    generate: Callable[..., Path], tmp_path: Path
+) -> None:
+    with ChatServer(lambda _: "never") as server:
+        section = served(server)
+    with pytest.raises(EndpointError, match=r"server\.base_url.*cannot connect"):
+        generate(**section)
+    assert not (tmp_path / "run/generate/losses.journal.jsonl").exists()
 
 
 def models_here() -> set[int]:

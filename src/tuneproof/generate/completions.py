@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from tuneproof.endpoint.transport import Connection, Endpoint, Failed, parsed
+from tuneproof.endpoint.transport import Connection, Endpoint, Failed, api_key, parsed
+from tuneproof.errors import RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tuneproof.recipe import Server
+    from tuneproof.recipe import Recipe, Server
 
 
 def endpoint_of(server: Server) -> Endpoint:
@@ -31,6 +32,34 @@ def endpoint_of(server: Server) -> Endpoint:
         model_remedy="Serve the run's train/adapter folders under the names in generate.server, "
         "and check base_url (which often ends in /v1).",
     )
+
+
+def check_server(recipe: Recipe) -> None:
+    """Find out, without asking it, that the recipe says all of its server that is needed.
+
+    The server itself may be started when the adapters are trained.
+
+    Raises:
+        CredentialError: the key's environment variable is not set.
+        RecipeError: the names of the adapters are too few or too many, or the placebo has none.
+    """
+    server = recipe.generate.server
+    assert server is not None
+    api_key(endpoint_of(server))
+    n = recipe.train.seeds
+    if len(server.adapters) != n:
+        raise RecipeError(
+            f"expected {n}: a name for each adapter that train.seeds trains",
+            place="generate.server.adapters",
+            value=list(server.adapters),
+            remedy="Give the names under which the server has the adapters, in their order.",
+        )
+    if recipe.verdict.beat_placebo and server.placebo is None:
+        raise RecipeError(
+            "expected the name of the placebo, which verdict.beat_placebo trains",
+            place="generate.server.placebo",
+            remedy="Give the name under which the server has train/adapter-placebo.",
+        )
 
 
 class _Choice(BaseModel):

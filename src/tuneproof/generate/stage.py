@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from tuneproof.data.questions import selected_questions
 from tuneproof.data.templates import parse_template
+from tuneproof.endpoint.transport import check_connection
 from tuneproof.errors import StageError
 from tuneproof.generate.answers import Interview, answer_all
 from tuneproof.generate.asking import TemplateAsking, fair_asking
 from tuneproof.generate.baseline import baseline_answers
+from tuneproof.generate.completions import endpoint_of
 from tuneproof.generate.losses import Losses, measure_losses
 from tuneproof.generate.plan import (
     BASE,
@@ -96,11 +98,14 @@ def generate_answers(
     Raises:
         ModelError: the model, its tokenizer or an adapter cannot be loaded.
         AssetError: a benchmark's questions cannot be had.
+        CredentialError, EndpointError: see ``served.ask_server``.
         StageError: every answer failed.
     """
 
     from tuneproof.train.model import load_tokenizer
 
+    if recipe.generate.server is not None:
+        check_connection(endpoint_of(recipe.generate.server))  # before losses are measured
     hush_transformers()
     return_freed_memory()  # what training left, if it ran in this process
     tokenizer = load_tokenizer(recipe.model, reporter)
