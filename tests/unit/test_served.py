@@ -299,6 +299,7 @@ def test_finished_work_is_kept_when_the_key_or_the_model_is_refused(
             ),
             (Status(404, "no such model"), EndpointError, "does not know the model 'tuned'"),
             (Status(400, "x", "model_not_found"), EndpointError, "does not know the model 'tuned'"),
+            (Status(403, "x", "model_not_found"), EndpointError, "does not know the model 'tuned'"),
             (Status(400, "x", "invalid_api_key"), CredentialError, "refuses the key"),
             (Status(429, "pay", "insufficient_quota"), EndpointError, "quota is used up.*: pay"),
             (Status(402, "pay"), EndpointError, "quota is used up"),
@@ -328,9 +329,10 @@ def test_no_server_and_no_completions_are_said_at_once(ask: Callable[..., Answer
     with ChatServer(lambda _: Garbage()) as server:
         answers = ask(server.url)
     assert answers.failed == len(answers.rows)
-    assert "not a completion: content type text/html; no JSON: b'<html>it works!</html>'" in {
-        a.error for a in answers.rows
-    }
+    assert (
+        "not a completion: content type text/html; no JSON: b'<html>it works!</html>' "
+        "(check generate.server.base_url: on most servers it ends in /v1)"
+    ) in {a.error for a in answers.rows}
 
 
 def test_a_server_that_goes_away_leaves_counted_failures_and_what_it_said(

@@ -250,11 +250,13 @@ class Connection:
         reply = read(raw.content)
         if not isinstance(reply, Failed):
             return reply
-        content_type = raw.headers.get("content-type", "none")
+        content_type, detail = raw.headers.get("content-type", "none"), reply.detail
         if not content_type.startswith("application/json"):
-            detail = self._clean(f"content type {content_type}; {reply.detail}")
-            reply = replace(reply, detail=detail)
-        return replace(reply, wait_s=asked_to_wait_s(raw.headers))
+            detail = f"content type {content_type}; {detail}"
+        detail = self._clean(detail)
+        if content_type.startswith("text/html"):
+            detail += f" (check {self._at.section}.base_url: on most servers it ends in /v1)"
+        return replace(reply, detail=detail, wait_s=asked_to_wait_s(raw.headers))
 
     def _refused(self, error: APIStatusError, model: str) -> Failed:
         """What an HTTP status above 399 means for this request; raises what holds for all."""
@@ -311,6 +313,13 @@ def raise_hopeless(
             place=at.url,
             remedy=f"Run again when there is quota; e{kept}",
         ) from None
+    # By the code first: OpenAI answers 403 for a model that a project may not use.
+    if code == "model_not_found" or (status == 404 and code != "invalid_api_key"):
+        raise EndpointError(
+            f"does not know the model {model!r}, or {at.otherwise}{shown}: {said}",
+            place=at.url,
+            remedy=at.model_remedy,
+        ) from None
     if status in (401, 403) or code == "invalid_api_key":
         raise CredentialError(
             f"{at.name} refuses the key{shown}: {said}",
@@ -318,12 +327,6 @@ def raise_hopeless(
             remedy=f"Check the value of {at.api_key_env}. E{kept}"
             if at.api_key_env
             else f"Name the variable that holds a key in {at.section}.api_key_env.",
-        ) from None
-    if status == 404 or code == "model_not_found":
-        raise EndpointError(
-            f"does not know the model {model!r}, or {at.otherwise}{shown}: {said}",
-            place=at.url,
-            remedy=at.model_remedy,
         ) from None
 
 
@@ -341,14 +344,23 @@ def asked_to_wait_s(headers: Mapping[str, str]) -> float | None:
 
 def parsed(body: bytes, kind: type[M], *, what: str) -> M | Failed:
     """The part of a reply's JSON that we read; Failed where it is no such thing as ``what``."""
+    said = None
     try:
         value = json.loads(body)
+        said = _error_in(value)
         # JSON may hold half a surrogate pair; text files may not.
         text = json.dumps(value, ensure_ascii=False).encode("utf-8", errors="replace")
         return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        detail = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        detail = said or f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     except (ValueError, RecursionError):
         detail = f"no JSON: {body[:80]!r}"
     return Failed(f"not a {what}", detail, again=True, may_cost=True)
+
+
+def _error_in(value: object) -> str | None:
+    """The server's words, 300 characters at most, where it says an error with status 200."""
+    error = value.get("error") if isinstance(value, dict) else None
+    said = error.get("message") if isinstance(error, dict) else error
+    return said[:300] if said and isinstance(said, str) else None
