@@ -13,7 +13,14 @@ import pytest
 
 from tests.fakes import ChatServer, Status
 from tests.pipeline.test_pipeline import execute, make_run
-from tuneproof.errors import EndpointError, ModelError, RecipeError, StageError
+from tuneproof.errors import (
+    CredentialError,
+    EndpointError,
+    ModelError,
+    RecipeError,
+    StageError,
+    UsageError,
+)
 from tuneproof.generate.vllm_backend import VllmBackend
 from tuneproof.recipe import Model
 from tuneproof.records import Answer
@@ -81,8 +88,9 @@ def test_names_that_do_not_match_the_adapters_are_refused_before_training(
         ("generate.server.adapters=[t, u]", "adapters"),
         ("verdict.beat_placebo=true", "placebo"),
     ):
-        with pytest.raises(RecipeError, match=f"generate.server.{place}"):
+        with pytest.raises(RecipeError, match=f"generate.server.{place}") as caught:
             execute(make_run(recipe, folder, key))
+        assert caught.value.exit_code == 2
     assert not folder.exists()
 
 
@@ -94,6 +102,22 @@ def test_a_server_that_is_down_is_found_before_losses_are_measured(
     with pytest.raises(EndpointError, match=r"server\.base_url.*cannot connect"):
         generate(**section)
     assert not (tmp_path / "run/generate/losses.journal.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (Status(429, "pay", "insufficient_quota"), EndpointError),
+        (Status(401, "no longer"), CredentialError),
+    ],
+)
+def test_what_a_server_refuses_at_work_is_a_failure_and_no_bad_usage(
+    generate: Callable[..., Path], status: Status, error: type[UsageError]
+) -> None:
+    with ChatServer(lambda _: status) as server, pytest.raises(error) as caught:
+        generate(**served(server))
+    assert caught.value.exit_code == 1
+    assert error.exit_code == 2
 
 
 def models_here() -> set[int]:
