@@ -223,7 +223,8 @@ def execute(
     in the run's own folder.
 
     Raises:
-        UsageError: the recipe, data, model, endpoint or run folder cannot be used.
+        UsageError: the recipe, data, model, endpoint or run folder cannot be used. Its exit code is
+            1 where a stage met it that had begun, and kept what it did until then.
         StageError: a stage began and could not finish; the next run goes on from there.
     """
     if processes.rank() > 0:
@@ -250,9 +251,11 @@ def execute(
                 else:
                     with _lacking(stage, run.dir.stage(stage.name)):
                         _execute_stage(stage, run, status)
-        except UsageError:
+        except UsageError as error:
             if not existed and run.dir.manifest(stages[0].name) is None:
                 shutil.rmtree(run.dir.path, ignore_errors=True)
+            elif done:  # a stage has begun: what it met is no matter of usage alone
+                error.exit_code = StageError.exit_code
             raise
     return done
 

@@ -199,11 +199,14 @@ def _generate_check(run: Run) -> None:
     from tuneproof.data.questions import selected_questions
 
     _model_check(run)
-    server = run.recipe.generate.server
-    if server is not None:
-        from tuneproof.generate.completions import server_key
+    if run.recipe.generate.server is not None:
+        from tuneproof.generate.completions import check_server
 
-        server_key(server)  # the server itself may start when the adapters are trained
+        check_server(run.recipe)
+    if run.recipe.generate.backend == "vllm":
+        from tuneproof.generate.vllm_backend import check_vllm
+
+        check_vllm(run.recipe)
     assets = run.recipe.assets
     if assets is not None and not Path(assets).is_dir():
         raise RecipeError(

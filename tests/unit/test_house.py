@@ -15,7 +15,7 @@ LEVELS = [
     {"errors", "records", "loss_chart"},
     {"results"},
     {"recipe", "workspace", "progress", "hub", "registration", "processes"},
-    {"recipe_file"},
+    {"recipe_file", "endpoint"},
     {"assets"},
     {"benchmark_files"},
     {"data"},
