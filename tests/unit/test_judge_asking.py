@@ -23,6 +23,7 @@ from tests.fakes import (
 )
 from tests.unit.judge_case import MAX_TOKENS, ask, body, judge, number, recorded
 from tuneproof.errors import EndpointError, RecipeError, StageError
+from tuneproof.judge import pacing
 from tuneproof.judge.meter import TOKENS_A_MESSAGE, Meter
 from tuneproof.judge.prices import price_of
 from tuneproof.progress import SilentReporter, SilentTask
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
 PRICES = Prices(input=1.0, output=10.0)
 
 
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses too short to be felt."""
+    monkeypatch.setattr(pacing, "FIRST_PAUSE_S", 0.001)
+
+
 class Failing:
     """Fails each request in one way after another, and then answers it."""
 
@@ -51,6 +58,7 @@ class Failing:
         return self._ways[self._seen[i] - 1] if self._seen[i] <= len(self._ways) else "A"
 
 
+@pytest.mark.usefixtures("brisk")
 def test_what_can_succeed_is_sent_again_and_counted(tmp_path: Path) -> None:
     failing = Failing(Status(429), Status(500), Garbage(), Status(429), Truncated())
     with ChatServer(failing) as server:
@@ -118,6 +126,20 @@ def test_retry_after_is_waited(tmp_path: Path) -> None:
     assert 0.7 <= times[1] - times[0] < 1.5
 
 
+def test_an_endpoint_that_is_busy_for_a_moment_loses_no_request(tmp_path: Path) -> None:
+    start = time.monotonic()
+
+    def reply(_: dict[str, Any]) -> Behaviour | str:
+        if time.monotonic() - start < 1:
+            return Status(429, headers={"retry-after": "0"})
+        return "A"
+
+    with ChatServer(reply) as server:
+        asked = ask(tmp_path, judge(server.url), range(20))
+        assert (asked.failures, len(asked.replies)) == ({}, 20)
+        assert len(server.received) <= 20 * 5
+
+
 def test_no_more_at_once_than_the_ceiling_and_growth_towards_it(tmp_path: Path) -> None:
     slow = threading.Event()
 
@@ -156,6 +178,7 @@ def test_an_exhausted_quota_ends_it_and_keeps_what_was_in_flight(tmp_path: Path)
     assert [r.key for r in recorded(tmp_path)] == ["k0"]
 
 
+@pytest.mark.usefixtures("brisk")
 def test_an_endpoint_that_goes_away_is_given_up(tmp_path: Path) -> None:
     counted = itertools.count()
 
