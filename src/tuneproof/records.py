@@ -370,16 +370,18 @@ class UnsureTry(Record):
 class BatchEvent(Record):
     """What happened to a batch of judge requests that is asked for all at once, and takes hours.
 
-    ``planned``: the batch ``tag`` is about to be made of the requests ``keys``; ``made``: the
-    endpoint calls it ``batch_id``; ``dropped``: these ``keys`` of it will never have a reply in it,
-    so that they can be asked again. ``key`` tells the events apart.
+    ``planned``: the batch ``tag`` is about to be made of the requests ``keys``, which cost at most
+    ``usd``; ``made``: the endpoint calls it ``batch_id``; ``dropped``: these ``keys`` of it will
+    never have a reply in it, so that they can be asked again; ``ended``: it is at work no more, and
+    the replies to these ``keys`` are from it. ``key`` tells the events apart.
     """
 
     key: str
     tag: str
-    event: Literal["planned", "made", "dropped"]
+    event: Literal["planned", "made", "dropped", "ended"]
     batch_id: str | None = None
     keys: tuple[str, ...] = ()
+    usd: float | None = None
 
 
 class Preference(Record):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,7 +34,7 @@ from tuneproof.records import UnsureTry
 from tuneproof.workspace import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Judge
@@ -83,7 +84,7 @@ def ask_all(
     if to_ask:
         check(judge)
     with contextlib.ExitStack() as files:
-        meter, n_before = _meter(judge, None if replay else journals, files)
+        meter, n_before = _meter(judge, None if replay else journals, files, to_ask, reporter)
         if to_ask:
             task = files.enter_context(
                 reporter.task("judge", n_known + len(to_ask), unit="replies", done=n_known)
@@ -121,25 +122,41 @@ def ask_all(
 
 
 def _meter(
-    judge: Judge, journals: Journals | None, files: contextlib.ExitStack
+    judge: Judge,
+    journals: Journals | None,
+    files: contextlib.ExitStack,
+    to_ask: Container[str],
+    reporter: Reporter,
 ) -> tuple[Meter, int]:
     """The meter, with what the journals' replies cost; and how many those are."""
     price, _ = price_of(judge)
     if journals is None:
         return Meter(judge, price), 0
-    from tuneproof.judge.batch import batched_keys
+    from tuneproof.judge.batch import batches_so_far, check_not_in_a_batch
 
+    batches = batches_so_far(journals)
+    if not judge.batch_api:
+        check_not_in_a_batch(batches, to_ask, journals)
+    others_usd = batches.not_among(to_ask)
+    if others_usd and to_ask:
+        reporter.say(
+            f"  not taken: the replies of {len(others_usd)} earlier "
+            f"{'batch' if len(others_usd) == 1 else 'batches'}, whose requests the recipe does not "
+            "ask; they may have to be paid for, and count at their worst"
+        )
     before_usd, n_before = spent_usd(
         [*journals.judgments.records(), *journals.ratings.records()],
         judge=judge,
         single=price_of(judge.model_copy(update={"batch_api": False}))[0],
         batched=price_of(judge.model_copy(update={"batch_api": True}))[0],
-        in_batches=batched_keys(journals),
+        in_batches=batches.answered,
     )
     unsure = files.enter_context(
         Journal(journals.judgments.path.with_name(UNSURE_JOURNAL), UnsureTry)
     )
-    return Meter(judge, price, before_usd=before_usd, unsure=unsure), n_before
+    meter = Meter(judge, price, before_usd=before_usd, unsure=unsure)
+    meter.unsure_usd += math.fsum(others_usd.values())
+    return meter, n_before
 
 
 # --- many at once ----------------------------------------------------------------------------
