@@ -357,9 +357,10 @@ class Similarity(Record):
 
 
 class UnsureTry(Record):
-    """A try of a judge request that may have to be paid for, though nobody told its price.
+    """A try of a judge request that may have to be paid for, though no journal has its reply.
 
-    ``usd`` is the most that it can cost. ``key`` is its number, in the order of the journal.
+    ``usd`` is the most that it can cost, or what it did cost where a reply came that was not to be
+    kept. ``key`` is its number, in the order of the journal.
     """
 
     key: str

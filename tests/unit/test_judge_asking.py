@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,16 +23,27 @@ from tests.fakes import (
     Status,
     Truncated,
 )
-from tests.unit.judge_case import MAX_TOKENS, ask, body, judge, number, recorded
+from tests.unit.judge_case import (
+    MAX_TOKENS,
+    ask,
+    ask_requests,
+    body,
+    judge,
+    number,
+    recorded,
+    request,
+)
 from tuneproof.errors import EndpointError, RecipeError, StageError
 from tuneproof.judge import pacing
-from tuneproof.judge.meter import TOKENS_A_MESSAGE, Meter
-from tuneproof.judge.prices import price_of
+from tuneproof.judge.asking import ENOUGH_WITHOUT_PROBABILITIES, Request
+from tuneproof.judge.clients import Reply
+from tuneproof.judge.meter import TOKENS_A_MESSAGE, Meter, spent_usd
+from tuneproof.judge.prices import price_of, recorded_price
 from tuneproof.progress import SilentReporter, SilentTask
 from tuneproof.recipe import Prices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from tuneproof.progress import Task
@@ -43,6 +56,16 @@ PRICES = Prices(input=1.0, output=10.0)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses too short to be felt."""
     monkeypatch.setattr(pacing, "FIRST_PAUSE_S", 0.001)
+
+
+class Hearing(SilentReporter):
+    """Keeps the lines that are said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 class Failing:
@@ -221,10 +244,57 @@ def test_a_reply_costs_its_tokens(tmp_path: Path) -> None:
         # A second run adds what is new.
         again = ask(tmp_path, judge(server.url, prices=PRICES), range(15))
     assert again.usd == pytest.approx(15 * ONE)
-    # Those of another judge are another account.
+
+
+def test_the_replies_of_other_judges_count_as_far_as_their_price_is_known() -> None:
+    section = judge("http://127.0.0.1/v1", prices=PRICES)
+    row = request(1).row(Reply(text="A", prompt_tokens=20, completion_tokens=5))
+    names = ["m", "m", "gpt-4o-mini", "gpt-4o-mini", "n"]
+    rows = [row.model_copy(update={"key": f"{i}", "judge": j}) for i, j in enumerate(names)]
+    spent = spent_usd(
+        rows,
+        price=lambda name, batched: recorded_price(section, name, batched=batched),
+        in_batches={"1", "3"},
+    )
+    mini = (20 * 0.15 + 5 * 0.60) / 1e6
+    assert (spent.n, spent.unpriced) == (4, {"n": 1})
+    assert spent.usd == pytest.approx(1.5 * ONE + 1.5 * mini)
+
+
+def test_the_budget_counts_what_another_judge_cost(tmp_path: Path) -> None:
+    hearing = Hearing()
     with ChatServer(says) as server:
-        other = ask(tmp_path, judge(server.url, prices=PRICES, model="n"), range(15, 16))
-    assert other.usd == pytest.approx(ONE)
+        ask(tmp_path, judge(server.url, prices=PRICES), range(3))
+        ask(tmp_path, judge(server.url, prices=PRICES, model="n"), range(3, 4), hearing)
+    assert hearing.said == ["  not counted: what 3 earlier replies of m cost is not known"]
+
+
+def test_a_stopped_run_counts_what_was_in_flight(tmp_path: Path) -> None:
+    def reply(request: dict[str, Any]) -> Behaviour:
+        if number(request) == 4:
+            signal.raise_signal(signal.SIGINT)  # Ctrl-C; the main thread gets it
+        return says(request) if number(request) < 2 else Hang()
+
+    with ChatServer(reply) as server, pytest.raises(KeyboardInterrupt):
+        ask(tmp_path, judge(server.url, prices=PRICES, concurrency=5), range(5))
+    n_lost = 5 - len(recorded(tmp_path))
+    again = ask(tmp_path, judge(server.url, prices=PRICES), [])
+    assert n_lost >= 3
+    assert again.unsure_usd == pytest.approx(n_lost * WORST)
+
+
+def test_replies_without_the_probabilities_asked_for_count_in_the_next_run(tmp_path: Path) -> None:
+    def weighted(numbers: Iterable[int]) -> list[Request]:
+        return [replace(request(i), weighted_by="evaluate.0.protocol") for i in numbers]
+
+    with ChatServer(says) as server:
+        section = judge(server.url, prices=PRICES)
+        with pytest.raises(EndpointError, match="no token probabilities"):
+            ask_requests(tmp_path, section, weighted(range(40)))
+        paid = len(server.received)
+        assert paid >= ENOUGH_WITHOUT_PROBABILITIES
+        assert ask(tmp_path, section, []).unsure_usd == pytest.approx(paid * ONE)
+    assert recorded(tmp_path) == []
 
 
 def test_tries_whose_price_is_not_told_are_counted_at_their_worst(tmp_path: Path) -> None:

@@ -13,10 +13,9 @@ import pytest
 
 from tests.fakes import ChatServer
 from tests.unit.judge_case import ask, judge, number, recorded
-from tests.unit.test_judge_asking import ONE, PRICES, WORST, says
+from tests.unit.test_judge_asking import ONE, PRICES, WORST, Hearing, says
 from tuneproof.errors import CredentialError, EndpointError, RecipeError, StageError
 from tuneproof.judge import batch as batches
-from tuneproof.progress import SilentReporter
 from tuneproof.records import BatchEvent
 from tuneproof.workspace import read_records, write_records
 
@@ -343,14 +342,16 @@ def test_a_batch_at_work_is_not_asked_one_by_one_too(tmp_path: Path) -> None:
             assert usd == pytest.approx(4 * ONE / 2 + 2 * ONE)
 
 
+def test_what_a_batch_answered_that_is_not_asked_any_more_is_counted(tmp_path: Path) -> None:
+    with BatchServer() as server:
+        begun(tmp_path, server, 4)
+        assert ask(tmp_path, batched(server), range(3)).usd == pytest.approx(3 * ONE / 2)
+        asked = ask(tmp_path, batched(server), range(3))
+    assert asked.usd == pytest.approx(3 * ONE / 2)
+    assert asked.unsure_usd == pytest.approx(ONE / 2)
+
+
 def test_a_batch_of_another_recipe_counts_at_its_worst(tmp_path: Path) -> None:
-    class Hearing(SilentReporter):
-        def __init__(self) -> None:
-            self.said: list[str] = []
-
-        def say(self, text: str) -> None:
-            self.said.append(text)
-
     hearing = Hearing()
     with BatchServer() as server:
         begun(tmp_path, server, 4)
@@ -358,7 +359,7 @@ def test_a_batch_of_another_recipe_counts_at_its_worst(tmp_path: Path) -> None:
         section = judge(singly.url, prices=PRICES)
         asked = ask(tmp_path, section, range(5, 7), hearing)
         assert asked.unsure_usd == pytest.approx(4 * WORST / 2)
-        assert [text for text in hearing.said if "1 earlier batch," in text] == hearing.said
+        assert [text for text in hearing.said if "1 earlier batch are" in text] == hearing.said
         section = section.model_copy(update={"budget_usd": 2 * ONE + 2.5 * WORST})
         with pytest.raises(StageError, match=r"up to \$0.0003 for tries"):
             ask(tmp_path, section, range(5, 9))

@@ -365,11 +365,15 @@ class _Batches:
         batch = await self._ended(tag, batch_id)
         lines = await self._lines(batch.output_file_id)
         lines += await self._lines(batch.error_file_id)
-        open_keys, taken = dict(mine), set(self._taken_before(tag))
+        first_time = not self._has_ended(tag)
+        open_keys, taken = dict(mine), set(self._taken_before(tag) if first_time else ())
+        foreign = _covered(self._log)[tag] - mine.keys() - taken
         failures: dict[str, Failed] = {}
         for line in lines:
             key, outcome = _read_line(line)
             if key not in open_keys:
+                if first_time and key in foreign and isinstance(outcome, Reply):
+                    self._meter.note_foreign(outcome)
                 continue  # of a request that the recipe no longer asks, or a second time
             request = open_keys.pop(key)
             if isinstance(outcome, Reply):
@@ -389,14 +393,14 @@ class _Batches:
         if batch.status == "failed":
             self._raise_refused(batch)
 
+    def _has_ended(self, tag: str) -> bool:
+        return any(e.event == "ended" and e.tag == tag for e in self._log.records())
+
     def _taken_before(self, tag: str) -> frozenset[str]:
         """What a run that was killed while it took this batch's replies in got hold of."""
-        journals = self._intake.journals
-        if journals is None or any(
-            e.event == "ended" and e.tag == tag for e in self._log.records()
-        ):
-            return frozenset()
-        return frozenset(k for k in _covered(self._log)[tag] if journals.get(k) is not None)
+        assert self._intake.journals is not None
+        get = self._intake.journals.get
+        return frozenset(k for k in _covered(self._log)[tag] if get(k) is not None)
 
     def _drop(self, tag: str, keys: Iterable[str]) -> None:
         """Note that these have no reply in the batch, so that they are asked again."""

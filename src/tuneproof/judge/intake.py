@@ -70,9 +70,9 @@ class Asked:
     """What has come back so far, by the request's key.
 
     ``n_requests`` had to be asked; ``resent`` counts what was sent again, by the reason. ``usd`` is
-    what the journals' replies cost in all runs so far, and ``unsure_usd`` at most the tries whose
-    price was not told; None where the price of a token is not known. ``held`` are replies
-    that lack the probabilities that were asked for, until another has them.
+    what the journals' replies cost in all runs so far, and ``unsure_usd`` at most all others; None
+    where the price of a token is not known. ``held`` are replies that lack the probabilities that
+    were asked for, until another has them.
     """
 
     replies: dict[str, Reply]
