@@ -34,12 +34,12 @@ from tests.unit.judge_case import (
     request,
 )
 from tuneproof.errors import EndpointError, RecipeError, StageError
-from tuneproof.judge import pacing
+from tuneproof.judge import asking, pacing
 from tuneproof.judge.asking import ENOUGH_WITHOUT_PROBABILITIES, Request
 from tuneproof.judge.clients import Reply
 from tuneproof.judge.meter import TOKENS_A_MESSAGE, Meter, spent_usd
 from tuneproof.judge.prices import price_of, recorded_price
-from tuneproof.progress import SilentReporter, SilentTask
+from tuneproof.progress import PlainReporter, SilentReporter, SilentTask, _PlainTask
 from tuneproof.recipe import Prices
 
 if TYPE_CHECKING:
@@ -373,18 +373,20 @@ def test_the_worst_case_is_no_less_than_what_any_reply_costs() -> None:
 
 
 class Listening(SilentReporter):
-    """Keeps the notes of the bar."""
+    """Keeps the notes of the bar, and how far each brought it."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.advanced: list[float] = []
 
     @contextmanager
     def task(self, title: str, total: float, *, unit: str = "", done: float = 0) -> Iterator[Task]:
-        notes = self.notes
+        owner = self
 
         class Noting(SilentTask):
             def advance(self, n: float = 1, *, note: str = "") -> None:
-                notes.append(note)
+                owner.notes.append(note)
+                owner.advanced.append(n)
 
         yield Noting()
 
@@ -402,11 +404,41 @@ def test_the_bar_tells_what_people_ask(tmp_path: Path) -> None:
     with ChatServer(reply) as server:
         section = judge(server.url, prices=PRICES, budget_usd=5.0)
         asked = ask(tmp_path, section, range(12), listening)
-    assert len(listening.notes) == 12
+    assert sum(listening.advanced) == 11  # one failed: that is no reply
     assert asked.n_unparsed == 1
     parts = listening.notes[-1].split(" · ")
     assert parts[0].endswith("/s")
     assert parts[1].endswith(" tokens/s")
     assert parts[2] == "$0.0022 of $5"
-    assert parts[3:6] == ["1 unparsed", "1 failed", "11 sent again"]
-    assert parts[6].endswith(" at once")
+    # How many are at work is nothing to end with.
+    assert parts[3:] == ["1 unparsed", "1 failed", "11 sent again"]
+    assert any(" at once" in note for note in listening.notes)
+
+
+def test_the_rate_counts_from_the_start(tmp_path: Path) -> None:
+    class Slow(ChatServer):
+        def begin(self) -> None:
+            super().begin()
+            self.wait(0.5)
+
+    listening = Listening()
+    with Slow(lambda _: "A") as server:
+        ask(tmp_path, judge(server.url), range(8), listening)
+    # Eight replies came at once, half a second after they were asked for.
+    assert float(listening.notes[-1].split("/s")[0]) <= 16
+
+
+def test_an_endpoint_that_turns_all_away_is_told_of_while_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(asking, "TELL_S", 0.2)
+    monkeypatch.setattr(_PlainTask, "every_s", 0.5)
+    away = Failing(Status(429, headers={"retry-after": "1.5"}))
+    with ChatServer(away) as server:
+        ask(tmp_path, judge(server.url), range(3), PlainReporter())
+    lines = capsys.readouterr().err.splitlines()
+    waiting = [line for line in lines if "judge: 0/3 replies  waiting " in line]
+    assert len(waiting) >= 2
+    assert all(" s: HTTP 429" in line for line in waiting)
+    assert "judge: 3/3 replies" in lines[-1]
+    assert "waiting" not in lines[-1]

@@ -52,6 +52,9 @@ DRAIN_S: Final = 10.0
 """How long replies in flight, which may have to be paid for, are waited for after an error that
 ends the stage."""
 
+TELL_S: Final = 5.0
+"""Between two looks at what goes on while nothing comes."""
+
 
 def ask_all(
     judge: Judge, requests: Sequence[Request], journals: Journals, reporter: Reporter
@@ -177,6 +180,7 @@ async def _ask_concurrently(to_ask: Sequence[Request], intake: Intake) -> None:
     )
     asking = _Asking(client, intake, pace)
     admission = asyncio.create_task(asking.admit(to_ask))
+    telling = asyncio.create_task(_tell(intake))
     asking.when_failed = admission.cancel
     try:
         try:
@@ -189,12 +193,20 @@ async def _ask_concurrently(to_ask: Sequence[Request], intake: Intake) -> None:
         if asking.tasks:
             await asyncio.wait(asking.tasks, timeout=DRAIN_S)
     finally:
-        for task in (admission, *asking.tasks):
+        begun = (admission, telling, *asking.tasks)
+        for task in begun:
             task.cancel()
-        await asyncio.gather(admission, *asking.tasks, return_exceptions=True)
+        await asyncio.gather(*begun, return_exceptions=True)
         await client.close()
     if asking.error is not None:
         raise asking.error
+
+
+async def _tell(intake: Intake) -> None:
+    """Keep the line of progress true while nothing comes."""
+    while True:
+        await asyncio.sleep(TELL_S)
+        intake.still_at_it()
 
 
 class _Asking:
@@ -259,8 +271,11 @@ class _Asking:
             self._tries_in_a_row += 1
             self._check_patience(outcome)
             pause_s = tries.pause_s(outcome)
-            if pause_s is None or await self._ended_within(pause_s):
+            if pause_s is None:
                 return outcome
+            with self._intake.pause(request.key, outcome, pause_s):
+                if await self._ended_within(pause_s):
+                    return outcome
             if not await self._meter.hold(worst):
                 return outcome
             self._intake.asked.resent[outcome.reason] += 1
