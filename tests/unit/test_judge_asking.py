@@ -196,7 +196,8 @@ def test_an_exhausted_quota_ends_it_and_keeps_what_was_in_flight(tmp_path: Path)
     with Server(reply) as server:
         with pytest.raises(EndpointError, match="quota is used up") as caught:
             ask(tmp_path, judge(server.url), range(50))
-        assert len(server.received) <= 8
+        # One more than there are places where the one reply is home before the first refusal.
+        assert len(server.received) <= 9
     assert "every reply so far is kept" in caught.value.remedy
     assert [r.key for r in recorded(tmp_path)] == ["k0"]
 
