@@ -153,14 +153,14 @@ class _PlainTask(SilentTask):
     def close(self) -> None:
         """The last line, unless it stands there."""
         if self._total and self._shown != self.done:
-            self.show()
+            self.show(ended=True)
 
-    def show(self) -> None:
+    def show(self, *, ended: bool = False) -> None:
         self._shown = self.done
         elapsed = time.monotonic() - self._start
         rate = (self.done - self._before) / elapsed if elapsed > 0 else 0.0
         left = f", {(self._total - self.done) / rate:.0f} s left" if rate > 0 else ""
-        if self.done >= self._total:
+        if ended or self.done >= self._total:
             left = f", {elapsed:.0f} s"
         unit = f" {self._unit}" if self._unit else ""
         speed = f", {tokens}" if (tokens := self._tokens.shown()) else ""

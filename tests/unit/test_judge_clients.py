@@ -6,6 +6,8 @@ import asyncio
 import socket
 import subprocess
 import sys
+import time
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -149,7 +151,8 @@ def test_what_may_succeed_when_it_is_sent_again(
         ({"retry-after": "7"}, 7.0),
         ({"retry-after": "0.5"}, 0.5),
         ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),
-        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "nan"}, None),
     ],
@@ -159,6 +162,14 @@ def test_how_long_the_endpoint_wants_to_be_left_alone(
 ) -> None:
     with ChatServer(lambda _: Status(429, headers=headers)) as server:
         assert ask(server).wait_s == wait_s
+
+
+def test_a_date_to_come_back_at_is_read_by_the_endpoints_own_clock() -> None:
+    at = formatdate(time.time() + 60, usegmt=True)
+    with ChatServer(lambda _: Status(429, headers={"retry-after": at})) as server:
+        wait_s = ask(server).wait_s
+    assert wait_s is not None
+    assert 55 < wait_s <= 60
 
 
 def test_a_refused_connection_costs_nothing() -> None:

@@ -16,6 +16,7 @@ import json
 import os
 import socket
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -331,7 +332,10 @@ def raise_hopeless(
 
 
 def asked_to_wait_s(headers: Mapping[str, str]) -> float | None:
-    """Retry-After in seconds (a date is not read: its clock is another one); None without one."""
+    """Retry-After in seconds; None without one.
+
+    A date is read by the reply's own ``Date``: this machine's clock may be another one.
+    """
     for name, seconds in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             wait = float(headers.get(name, "")) * seconds
@@ -339,7 +343,11 @@ def asked_to_wait_s(headers: Mapping[str, str]) -> float | None:
             continue
         if wait >= 0:  # and is a number
             return wait
-    return None
+    try:
+        until, now = (parsedate_to_datetime(headers.get(n, "")) for n in ("retry-after", "date"))
+        return max((until - now).total_seconds(), 0.0)
+    except (ValueError, TypeError):  # no date, or one with a time zone and one without
+        return None
 
 
 def parsed(body: bytes, kind: type[M], *, what: str) -> M | Failed:
