@@ -228,9 +228,9 @@ def run_training(
         RunDirError: the newest checkpoint in ``out`` is not this recipe's.
         StageError: the loss became infinite or no number, or exploded.
     """
-    packing, said = _packing(model, tokenizer, train, rows, reporter)
+    packing, said = packing_for(model, tokenizer, train, rows, reporter)
     with packed_model(model, packing) if packing is not None else contextlib.nullcontext():
-        trainer = _make_trainer(
+        trainer = make_trainer(
             model,
             tokenizer,
             train,
@@ -255,7 +255,7 @@ def run_training(
     return TrainingRun(state=state, resumed=step, packing=said, processes_before=processes_before)
 
 
-def _packing(
+def packing_for(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     train: Train,
@@ -290,7 +290,7 @@ def _refuse_several(why: str) -> None:
         )
 
 
-def _make_trainer(
+def make_trainer(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     train: Train,
@@ -302,6 +302,7 @@ def _make_trainer(
     out: Path,
     packed: bool,
 ) -> _Trainer:
+    """The trainer as the recipe has it; packed, the model must be inside ``packed_model``."""
     bf16 = next(model.parameters()).dtype == torch.bfloat16
     arguments = training_arguments(
         train, monitor, n_rows=len(rows), seed=seed, bf16=bf16, out=out, packed=packed
