@@ -20,7 +20,7 @@ def on_gpu(batch: dict[str, object]) -> dict[str, object]:
 
 def test_variable_length_attention_is_chosen_and_proved() -> None:
     model = random_llama(hidden_size=256, initializer_range=0.05).to("cuda", torch.bfloat16)
-    chosen = choose_packing(model, sequences([60, 60]))
+    chosen = choose_packing(model, sequences([60, 60]), longest=96)
     assert isinstance(chosen, Packing)
     assert (chosen.attention, chosen.passed_over) == (attention.VARLEN, ())
 

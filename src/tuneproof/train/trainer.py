@@ -267,7 +267,9 @@ def packing_for(
         _refuse_several("the recipe asks for padding")
         return None, "none: the recipe asks for padding"
     pad = int(tokenizer.pad_token_id)
-    chosen = choose_packing(model, packed_features(train, rows[:2], pad=pad))
+    chosen = choose_packing(
+        model, packed_features(train, rows[:2], pad=pad), longest=train.max_length
+    )
     if isinstance(chosen, Packing):
         said = f"attention {chosen.attention}, loss {chosen.loss}"
         passed_over = chosen.passed_over
