@@ -321,6 +321,25 @@ def test_gradients_of_packed_attention(way: str) -> None:
     assert (packed - alone).norm() < 1e-5 * alone.norm()
 
 
+def test_no_mask_is_made_and_no_boundary_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for one ends in a question to the device, at each forward pass."""
+    from transformers import masking_utils
+
+    def looked(*_: Any) -> None:
+        raise AssertionError("transformers looks for boundaries in the positions")
+
+    monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", looked)
+    attention.register()
+    model = random_llama("mistral", sliding_window=20)
+    with packed_model(model, Packing(attention=attention.SEGMENTS, loss="chunked")):
+        loss = model(**micro_batch(sequences([40, 30])), num_items_in_batch=68).loss
+    assert loss.isfinite()
+    base_of(model).set_attn_implementation(attention.SEGMENTS)
+    padded = torch.tensor([[1, 2, 3], [1, 2, 0]])
+    with pytest.raises(NotImplementedError, match="does not say where its sequences begin"):
+        model(input_ids=padded, attention_mask=padded.sign())
+
+
 def leaky(
     module: torch.nn.Module,
     query: torch.Tensor,

@@ -133,6 +133,10 @@ def training_arguments(
         report_to=[t for t in monitor.trackers if t != "tensorboard"] or "none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
+        # Every trained parameter is part of each forward pass, and no buffer changes in training.
+        # A model with an adapter is none of transformers' own, so it would assume otherwise.
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
     )
     if arguments.n_gpu > 1:
         # One process with several GPUs would be DataParallel and multiply the recipe's batch.
