@@ -409,8 +409,10 @@ class Preference(Record):
 class CutPreference(Record):
     """P(tuned is better) for one pair in each condition; None where unscored.
 
-    Where a cut changed nothing, its value is that of the condition before it. ``shortened_*`` count
-    the answers that were cut for equal length, beyond a marker, in one order.
+    Where a cut changed nothing, its value is that of the condition before it. ``cut_at_stop`` and
+    ``cut_to_length`` say whether each changed a text of the pair (the second beyond the first);
+    None in rows of before that was recorded. ``shortened_*`` count the answers that were cut for
+    equal length, beyond a marker, in one order.
     """
 
     question_id: str
@@ -421,6 +423,8 @@ class CutPreference(Record):
     as_answered: float | None = Field(ge=0, le=1)
     stopped: float | None = Field(ge=0, le=1)
     equal_length: float | None = Field(ge=0, le=1)
+    cut_at_stop: bool | None = None
+    cut_to_length: bool | None = None
     shortened_tuned: int = 0
     shortened_opponent: int = 0
 

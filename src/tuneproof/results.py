@@ -199,6 +199,8 @@ class Decomposition(Record):
     cut where they run on into the template, what it loses when both are also cut to equal length,
     and what is left above one half. All rest on the ``n_pairs`` pairs that were scored in all three
     conditions; ``n_left_out`` are unscored in one, ``n_lost_to_cuts`` of them only after a cut.
+    ``n_cut_at_stop`` and ``n_cut_to_length`` of the ``n_pairs`` had a text changed by a cut; None
+    where that was not recorded. With none, the part is nought and needs no interval.
     ``n_rejudged`` replies were asked for it. ``shortened_*`` count the answers that were cut off
     for equal length.
     """
@@ -210,6 +212,8 @@ class Decomposition(Record):
     n_pairs: int
     n_left_out: int
     n_lost_to_cuts: int
+    n_cut_at_stop: int | None = None
+    n_cut_to_length: int | None = None
     n_rejudged: int = 0
     shortened_tuned: int = 0
     shortened_opponent: int = 0

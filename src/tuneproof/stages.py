@@ -409,7 +409,7 @@ STAGES = (
     ),
     Stage(
         name="judge",
-        version=4,
+        version=5,
         reads=("prepare/examples.jsonl", "generate/prompts.jsonl", "generate/answers.jsonl"),
         parts=_judge_parts,
         check=_judge_check,
@@ -417,7 +417,7 @@ STAGES = (
     ),
     Stage(
         name="report",
-        version=4,
+        version=5,
         reads=(
             "prepare/examples.jsonl",
             "train/loss.jsonl",

@@ -269,6 +269,9 @@ def test_a_win_by_stopping_alone_is_told_as_such(tmp_path: Path) -> None:
     assert (found.whole.value, found.stopping.value) == (0.5, 0.5)
     assert (found.length.value, found.remaining.value) == (0.0, 0.0)
     assert found.n_pairs == N
+    # What both cuts leave alike is no cut for length, and was not asked again.
+    assert (found.n_cut_at_stop, found.n_cut_to_length) == (N, 0)
+    assert (found.length.low, found.length.high) == (0.0, 0.0)
     assert found.sentence.startswith("Of 50 points above one half, 50 are stopping")
     told = verdict(tmp_path, of)
     assert told.outcome is Outcome.BETTER
@@ -290,6 +293,7 @@ def test_answers_that_no_cut_changes_are_not_asked_about_again(tmp_path: Path) -
     rows = read_records(tmp_path / "judge/cut_preferences.jsonl", CutPreference)
     assert {(r.as_answered, r.stopped, r.equal_length) for r in rows} == {(1.0, 1.0, 1.0)}
     assert {(r.shortened_tuned, r.shortened_opponent) for r in rows} == {(1, 0)}
+    assert {(r.cut_at_stop, r.cut_to_length) for r in rows} == {(False, True)}
 
 
 def test_without_decomposition(tmp_path: Path) -> None:

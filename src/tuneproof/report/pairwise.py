@@ -118,10 +118,10 @@ def pairwise(result: PairwiseResult) -> Pairwise:
         *_matches(result.mt_bench),
     ]
     splits = (
-        _split("By turn", {f"turn {name}": e for name, e in result.by_turn.items()}),
-        _split("By category", result.by_category),
-        _split("By length", {f"tuned {name}": e for name, e in result.by_length.items()}),
-        _split("By adapter", {f"adapter {name}": e for name, e in result.by_adapter.items()}),
+        _split("By turn", {f"turn {name}": e for name, e in result.by_turn.items()}, of=result),
+        _split("By category", result.by_category, of=result),
+        _split("By length", {f"tuned {n}": e for n, e in result.by_length.items()}, of=result),
+        _split("By adapter", {f"adapter {n}": e for n, e in result.by_adapter.items()}, of=result),
     )
     against = opponent_name(result.opponent)
     return Pairwise(
@@ -301,9 +301,15 @@ def _tally(tally: Tally) -> str:
     return f"{text}, {count(tally.unscored)} unscored" if tally.unscored else text
 
 
-def _split(title: str, estimates: Mapping[str, Estimate]) -> Split:
+def _split(title: str, estimates: Mapping[str, Estimate], *, of: PairwiseResult) -> Split:
+    """With a word where an interval is not of the kind that the whole win rate's is."""
+
+    def label(name: str, e: Estimate) -> str:
+        students = "bootstrap" in of.win_rate.method and e.method.startswith("t(")
+        return f"{name} (Student's t)" if students else name
+
     return Split(
         title=title,
-        rows=tuple((name, parts(e, percent=True)) for name, e in estimates.items()),
+        rows=tuple((label(name, e), parts(e, percent=True)) for name, e in estimates.items()),
         estimates=tuple(estimates.values()),
     )
