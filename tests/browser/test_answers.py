@@ -72,9 +72,9 @@ def test_it_opens_with_the_first_question_and_asks_for_nothing(report: Path, vis
     [
         ("category", "classification", (1, 5, 9)),
         ("result", "tuned", (0, 1, 2, 5, 6, 8, 9, 10)),
-        ("result", "opponent", (4,)),
-        ("result", "split", (3, 7, 11)),
-        ("result", "tie", ()),
+        ("result", "opponent", ()),
+        ("result", "tie", (3, 7, 11)),
+        ("result", "unscored", (4,)),
         ("orders", "true", (3, 7, 11)),
         # "Fruit" against nine times the whole prompt; question 7's base failed.
         ("length", "under half as long", (0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11)),

@@ -5,31 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.unit import report_case as case
-from tests.unit.report_reading import EVIL, HOSTILE, Page, data_of, render
+from tests.unit.report_reading import EVIL, HOSTILE, Page, cases_of, data_of, render
 from tests.unit.test_report import hostile_changes
 from tuneproof.records import Arm, Preference, Stop
 from tuneproof.report import embedded, page
 from tuneproof.report.behaviour import WIDTH, behaviours
-from tuneproof.report.cases import build_cases
 from tuneproof.report.drawing import forest
 from tuneproof.report.pairwise import pairwise
 from tuneproof.report.untrusted import visible
 from tuneproof.stats.lengths import BANDS, bands, length_band
-
-if TYPE_CHECKING:
-    from tuneproof.report.cases import Cases
-
-
-def cases_of(**given: Any) -> Cases:
-    asked = {**case.arguments(), **given}
-    names = ("answers", "similarities", "judgments")
-    return build_cases(asked["prompts"], **{name: asked[name] for name in names})
-
 
 # --- the data in the page ----------------------------------------------------------------------
 

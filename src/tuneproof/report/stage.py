@@ -169,6 +169,7 @@ def report_run(
         answers=answers,
         similarities=similarities,
         judgments=judgments,
+        preferences=preferences,
         manifests=manifests,
         findings=found,
         out=out,

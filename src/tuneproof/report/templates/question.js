@@ -2,7 +2,7 @@
 // One question with its answers and the judge's replies, as elements. Every text that a model wrote
 // is put in by textContent and by nothing else.
 const LONG = 20000; // characters of one text that are shown at first
-const SIGNS = { tuned: "▲", opponent: "▼", split: "◆", tie: "=", unscored: "·" };
+const SIGNS = { tuned: "▲", opponent: "▼", tie: "=", unscored: "·", none: "" };
 
 // --- elements -------------------------------------------------------------------------------
 
