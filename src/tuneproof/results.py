@@ -406,11 +406,13 @@ class BenchmarkResult(Measures):
 
 class MissingStage(Record):
     """A stage whose results are not there, or are not of what lies there now: why, and the command
-    that makes them."""
+    that makes them. ``later`` are the stages whose results rest on it and are shown all the same.
+    """
 
     stage: str
     why: str
     command: str
+    later: tuple[str, ...] = ()
 
 
 class Results(Record):
@@ -421,7 +423,7 @@ class Results(Record):
     run kept none.
     """
 
-    format: int = 5
+    format: int = 6
     name: str
     verdict: Verdict
     heldout_loss: HeldoutLoss | None

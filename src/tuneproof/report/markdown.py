@@ -117,7 +117,7 @@ def _verdict(results: Results, recipe: Recipe, findings: Sequence[str]) -> list[
     blocks = [f"# {inline(results.verdict.sentence)}"]
     if results.missing:
         blocks += [
-            "> **Not finished.** This is a report of what the run holds. Missing:",
+            f"> **{content.not_whole(results)}** This is a report of what the run holds. Missing:",
             _list(f"{m.stage}: {inline(m.why)}. {inline(m.command)}" for m in results.missing),
         ]
     blocks += [
@@ -269,7 +269,7 @@ def _data(results: Results) -> list[str]:
     )
     return [
         "## Data",
-        table if rows else "Rows: not prepared.",
+        table if rows else f"Rows: {content.lacks(results, 'prepare') or 'not prepared'}.",
         "### Preflight",
         inline(preflight_said(results)),
         *([listed] if found else []),

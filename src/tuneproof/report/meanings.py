@@ -32,7 +32,10 @@ _DEGREES = re.compile(r"\bt\(\d+\)")
 
 def meanings(results: Results, recipe: Recipe) -> list[tuple[str, str]]:
     """(Term, meaning) of every measure that the report shows."""
-    n_adapters = 1 + len(results.other_trainings)
+    # Where the trainings are gone, the answers still tell of how many.
+    n_adapters = max(
+        [1 + len(results.other_trainings), *(b.n_adapters for b in results.benchmarks.values())]
+    )
     level = f"{results.verdict.estimate.level * 100:g} %"
     methods = (_DEGREES.sub("Student's t", e.method) for e in _estimates(results))
     found = list(dict.fromkeys(m for m in methods if m not in ("", "none")))

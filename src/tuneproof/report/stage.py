@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from tuneproof.recipe import Recipe
+    from tuneproof.recipe import Recipe, VerdictRule
     from tuneproof.results import MissingStage
 
 R = TypeVar("R", bound=Record)
@@ -112,12 +112,14 @@ def report_run(
             similarities=similarities,
             benchmarks=benchmarks,
         )
-        if rule.beat_placebo and not without
+        if rule.beat_placebo and not without & _rests_on(rule)
         else None
     )
     manifests = {s: m for s in STAGES if s not in without and (m := run.manifest(s)) is not None}
     trainings = _trainings(manifests.get("train"), run)
     training = trainings[0] if trainings else None
+    # Where the trainings are gone, the answers still tell how many there were.
+    adapters = {a.adapter for a in answers if a.arm is Arm.TUNED}
     found = findings(
         recipe, training=training, prompts=prompts, answers=answers, manifests=manifests
     ) + judging_findings(recipe, benchmarks)
@@ -127,11 +129,12 @@ def report_run(
         rule,
         summary.heldout_loss,
         benchmarks,
-        seeds=max(1, len(trainings)),
+        seeds=max(1, len(trainings) or len(adapters)),
         placebo=placebo,
     )
-    if missing and verdict.estimate.value is None:
-        verdict = verdict.model_copy(update={"sentence": no_verdict(missing), "reasons": ()})
+    none_yet = no_verdict(missing)
+    if none_yet is not None and verdict.estimate.value is None:
+        verdict = verdict.model_copy(update={"sentence": none_yet, "reasons": ()})
     other = second_opinion(
         rule,
         verdict,
@@ -174,6 +177,11 @@ def report_run(
         findings=found,
         out=out,
     )
+
+
+def _rests_on(rule: VerdictRule) -> set[str]:
+    """The stages whose records the verdict's metric is made of."""
+    return {"generate"} if rule.metric == "heldout_loss" else {"generate", "judge"}
 
 
 def _curve(run: RunDir) -> list[LossPoint]:
