@@ -187,6 +187,32 @@ def test_a_stage_begun_anew_or_run_anew_leaves_nothing_of_what_rested_on_it(
     assert found["judge"] == "it rests on generate"
 
 
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_report_that_fails_leaves_the_last_one_as_it_was(
+    copy: tuple[Path, Path], judged: bool
+) -> None:
+    recipe, folder = copy
+    before = {p: p.read_bytes() for p in (folder / "report").iterdir()}
+    # A line that cannot be read, in a file whose manifest knows its bytes.
+    path = folder / "generate/answers.jsonl"
+    path.write_bytes(path.read_bytes() + b"no answer\n")
+    for stage, files in (("generate", "outputs"), ("judge", "inputs")):
+        manifest = folder / stage / "manifest.json"
+        told = json.loads(manifest.read_text("utf-8"))
+        (file,) = [f for f in told[files] if f["path"] == "generate/answers.jsonl"]
+        file |= {"bytes": path.stat().st_size, "sha256": digest_file(path)}
+        manifest.write_text(json.dumps(told), "utf-8")
+    if not judged:
+        shutil.rmtree(folder / "judge")
+    run = make_run(recipe, folder)
+    with pytest.raises(StageError, match=r"answers\.jsonl:\d+: not a Answer"):
+        report_what_there_is(run)
+    after = {p: p.read_bytes() for p in (folder / "report").iterdir()}
+    assert after == before
+    assert sorted(p.name for p in folder.glob(".*")) == [".lock"]
+    assert states(run)["report"] == ("stale" if judged else "waits")
+
+
 def test_a_killed_training_is_reported_with_its_curve(
     tmp_path: Path, tiny_recipe: Callable[..., Path]
 ) -> None:
