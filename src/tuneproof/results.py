@@ -404,6 +404,19 @@ class BenchmarkResult(Measures):
     ratings: RatingsResult | None = None
 
 
+class JudgeReplies(Record):
+    """All replies of one judge under one protocol, those on cut answers (``n_cut``) included.
+
+    ``unparsed`` counts those that could not be read, by reason, the most frequent first.
+    """
+
+    judge: str
+    protocol: str
+    n_replies: int
+    n_cut: int
+    unparsed: dict[str, int] = Field(default_factory=dict)
+
+
 class MissingStage(Record):
     """A stage whose results are not there, or are not of what lies there now: why, and the command
     that makes them. ``later`` are the stages whose results rest on it and are shown all the same.
@@ -434,6 +447,7 @@ class Results(Record):
     rows: dict[str, int]
     registration: Registered | None = None
     placebo: PlaceboResult | None = None
+    replies: tuple[JudgeReplies, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     findings: tuple[str, ...] = ()
     preflight: Preflight | None = None

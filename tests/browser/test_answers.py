@@ -126,6 +126,15 @@ def test_search_reads_answers_and_replies(report: Path, visit: Visit) -> None:
     assert listed(page) == ids(4)
     page.fill("#text", case.question_id(9))
     assert listed(page) == ids(9)
+    for said, found in (
+        ("Unparsed", ids(4)),
+        ("prefers tuned", ids(0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11)),
+        ("not scored", ids(4)),
+        ("orders disagree", ids(3, 7, 11)),
+    ):
+        page.fill("#text", said)
+        assert listed(page) == found, said
+        assert said.lower() in page.inner_text("#question").lower()
     page.fill("#text", "nobody wrote this")
     assert listed(page) == []
     assert page.is_visible("#none")

@@ -140,7 +140,7 @@ def test_every_measure_is_told_with_interval_and_n(tmp_path: Path, name: str) ->
         text = Page(text).text
     for told in (
         "69.8 % (61.5 to 78.1, n = 94, 2 unscored)",
-        "78.7 % (70.7 to 86.7, n = 94, 2 unscored)",
+        "78.7 % (70.7 to 86.7, n = 94, 2 without two replies: unparsed)",
         "59 / 13 / 22",
         "Reference similarity",
         "+11.0 to +14.8, n = 96",

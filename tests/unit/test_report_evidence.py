@@ -11,9 +11,10 @@ from tests.unit import report_case as plain
 from tests.unit import report_evidence_case as case
 from tests.unit.report_reading import EVIL, Page, outside_fences, render
 from tuneproof.recipe import VerdictRule
-from tuneproof.records import Arm, OutputFile
+from tuneproof.records import Arm, OutputFile, Rating
 from tuneproof.report import evidence
 from tuneproof.report.content import key_figures
+from tuneproof.report.judging import replies
 from tuneproof.report.pairwise import decomposed
 from tuneproof.results import (
     Alarm,
@@ -23,6 +24,7 @@ from tuneproof.results import (
     Registered,
     ReplyDrift,
     Results,
+    Tally,
 )
 
 OUTPUTS = pytest.mark.parametrize("name", ["report.md", "index.html"])
@@ -85,8 +87,8 @@ def test_all_that_is_known_is_told_with_the_records_numbers(name: str) -> None:
         "123",
         "against a truncated answer",
         case.check().cannot[0],
-        "56.1 % (49.1 to 63.1, n = 94, 2 unscored)",
-        "78.7 % (70.7 to 86.7, n = 94, 2 unscored)",
+        "56.1 % (49.1 to 63.1, n = 94, 2 undecided: tied or unparsed)",
+        "78.7 % (70.7 to 86.7, n = 94, 2 without two replies: unparsed)",
         "10; of 9 that could be compared, the preferred answer changed on 1; its probability "
         "moved by 0.044 on the mean",
         "51.2 % (43.1 to 59.3, n = 40, 2 unscored); detectable: 11.6 points",
@@ -324,6 +326,52 @@ def test_opponents_under_one_protocol_share_a_block_and_have_rows_of_their_own()
         "this project's own prompt (tuneproof-pairwise)",
         "FastChat's prompts and its rule for ties (mt-bench-pairwise)",
     ]
+
+
+def test_what_a_judge_did_not_decide_is_not_called_unscored() -> None:
+    """A question that is tied, or whose answers are equal, is scored: the judge just says nothing
+    of the order."""
+    results = with_pairwise(
+        n_unparsed=0, n_not_asked=20, pairs=Tally(wins=5, losses=1, ties=10, unscored=0),
+        first_preferred=plain.estimate(0.5, 0.2, n=6, unscored=10),
+        order_agreement=plain.estimate(0.5, 0.2, n=6, unscored=10),
+    )  # fmt: skip
+    rows = dict(evidence.judges(results)[0].rows)
+    assert rows["Answer shown first preferred"] == (
+        "50.0 % (30.0 to 70.0, n = 6, 10 undecided: tied or not asked)"
+    )
+    assert rows["Both orders agree"] == (
+        "50.0 % (30.0 to 70.0, n = 6, 10 without two replies: not asked)"
+    )
+    lost = with_pairwise(n_unparsed=0, pairs=Tally(wins=5, losses=1, ties=8, unscored=2))
+    assert dict(evidence.judges(lost)[0].rows)["Both orders agree"].endswith(
+        "2 without two replies: not judged)"
+    )
+
+
+def test_replies_that_could_not_be_read_are_told_for_each_judge() -> None:
+    given = plain.judgments()
+    cut = [
+        plain.judgment(0, Arm.BASE, None).model_copy(update={"unparsed": "the reply is empty"}),
+        plain.judgment(0, Arm.TUNED, "A"),
+        plain.judgment(1, Arm.TUNED, "tie").model_copy(update={"asked": False}),
+    ]
+    rating = Rating(
+        key="r", question_id="mt-81", benchmark="mt_bench", category=None, arm=Arm.TUNED,
+        protocol="mt-bench-single", judge="gpt-4", score=None, unparsed="no rating", reply="",
+    )  # fmt: skip
+    told = replies([*given, plain.judgment(20, Arm.BASE, None)], cut, [rating])
+    assert [(r.judge, r.n_replies, r.n_cut, list(r.unparsed.items())) for r in told] == [
+        ("gpt-4o-mini", 27, 2, [("no verdict token in reply", 2), ("the reply is empty", 1)]),
+        ("gpt-4", 1, 0, [("no rating", 1)]),
+    ]
+    (block,) = evidence.judges(case.full_results(replies=tuple(told)))
+    assert block.rows[0] == (
+        "Replies that could not be read",
+        "3 of 27, 2 of them on cut answers. 2: no verdict token in reply; 1: the reply is empty",
+    )
+    for name in ("report.md", "index.html"):
+        assert block.rows[0][1] in read(name, case.full_results(replies=tuple(told)))
 
 
 def test_a_judge_in_one_order_has_no_orders_that_disagree() -> None:

@@ -222,9 +222,16 @@ def judges(results: Results) -> list[Judged]:
             for name, found in members
             for row in _position(found, _of(name, found, several) if len(judged) > 1 else "")
         ]
-        blocks.append(_judged(judge, protocol, check, rows))
+        blocks.append(
+            _judged(judge, protocol, check, [*_unparsed(results, judge, protocol), *rows])
+        )
     return blocks + [
-        _judged(b.ratings.judge, b.ratings.protocol, None, [])
+        _judged(
+            b.ratings.judge,
+            b.ratings.protocol,
+            None,
+            _unparsed(results, b.ratings.judge, b.ratings.protocol),
+        )
         for b in results.benchmarks.values()
         if b.ratings is not None
     ]
@@ -249,6 +256,18 @@ def _judged(
     )
 
 
+def _unparsed(results: Results, judge: str, protocol: str) -> list[tuple[str, str]]:
+    """How many of a judge's replies could not be read, and why."""
+    found = next((r for r in results.replies if (r.judge, r.protocol) == (judge, protocol)), None)
+    if found is None:
+        return []
+    cut = f", {count(found.n_cut)} of them on cut answers" if found.n_cut else ""
+    why = "; ".join(f"{count(n)}: {reason}" for reason, n in found.unparsed.items())
+    n = sum(found.unparsed.values())
+    text = f"{count(n)} of {count(found.n_replies)}{cut}" + (f". {why}" if why else "")
+    return [("Replies that could not be read", text)]
+
+
 def _of(name: str, found: PairwiseResult, several: bool) -> str:
     """Which result a row is about, where there are several."""
     title = f"{TITLES.get(name, name)}, " if several else ""
@@ -266,10 +285,24 @@ def _controls(name: str, found: ControlAccuracy) -> Controls:
 
 
 def _position(found: PairwiseResult, suffix: str) -> Iterator[tuple[str, str]]:
-    yield f"Answer shown first preferred{suffix}", parts(found.first_preferred, percent=True).text
-    yield f"Both orders agree{suffix}", parts(found.order_agreement, percent=True).text
+    undecided = f"undecided: {' or '.join(['tied', *_without_reply(found)])}"
+    first = parts(found.first_preferred, percent=True, rest=undecided)
+    yield f"Answer shown first preferred{suffix}", first.text
+    alone = f"without two replies: {' or '.join(_without_reply(found) or ['not judged'])}"
+    agree = parts(
+        found.order_agreement, percent=True, rest=alone if found.orders == 2 else "judged"
+    )
+    yield f"Both orders agree{suffix}", agree.text
     if found.orders == 2:
         yield f"Pairs whose two orders disagree{suffix}", count(found.n_inconsistent)
+
+
+def _without_reply(found: PairwiseResult) -> list[str]:
+    """Why a pair may have no reply that says anything of the judge."""
+    told = (("not asked", found.n_not_asked), ("unparsed", found.n_unparsed))
+    reasons = [why for why, n in told if n]
+    # What has neither lacks an answer.
+    return reasons + (["not judged"] if found.pairs.unscored and not found.n_unparsed else [])
 
 
 def _drift(found: ReplyDrift | None) -> Iterator[tuple[str, str]]:

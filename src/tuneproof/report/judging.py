@@ -7,12 +7,13 @@ sentences are those of ``stats``, ``judge.accuracy`` and ``registration``.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tuneproof.judge.registering import registered, registration_of
 from tuneproof.records import Arm, Stop, preferred
 from tuneproof.registration import standing
-from tuneproof.results import Alarm, ReplyDrift
+from tuneproof.results import Alarm, JudgeReplies, ReplyDrift
 from tuneproof.stats.alarms import AnswerWatch, length_drift, unstopped
 from tuneproof.stats.pairwise import win_rate
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import Answer, Preference, Prompt, Rating, RepeatedReply
+    from tuneproof.records import Answer, Judgment, Preference, Prompt, Rating, RepeatedReply
     from tuneproof.results import (
         BenchmarkResult,
         JudgeCheck,
@@ -85,6 +86,33 @@ def with_checks(
         )
         for name, result in benchmarks.items()
     }
+
+
+def replies(
+    judgments: Sequence[Judgment], cut_judgments: Sequence[Judgment], ratings: Sequence[Rating]
+) -> list[JudgeReplies]:
+    """What became of every judge's replies; of what needed none, nothing."""
+    groups: dict[tuple[str, str], list[Judgment | Rating]] = {}
+    cut: Counter[tuple[str, str]] = Counter()
+    asked: list[Judgment | Rating] = [j for j in (*judgments, *cut_judgments) if j.asked]
+    for told in [*asked, *ratings]:
+        groups.setdefault((told.judge, told.protocol), []).append(told)
+    cut.update((j.judge, j.protocol) for j in cut_judgments if j.asked)
+    return [
+        JudgeReplies(
+            judge=judge,
+            protocol=protocol,
+            n_replies=len(told_by),
+            n_cut=cut[judge, protocol],
+            unparsed=dict(
+                sorted(
+                    Counter(t.unparsed for t in told_by if t.unparsed is not None).items(),
+                    key=lambda it: (-it[1], it[0]),
+                )
+            ),
+        )
+        for (judge, protocol), told_by in groups.items()
+    ]
 
 
 def drift(repeats: Sequence[RepeatedReply]) -> ReplyDrift | None:

@@ -53,8 +53,9 @@ def meanings(results: Results, recipe: Recipe) -> list[tuple[str, str]]:
             f"“1.20 (1.10 to 1.30, n = 96)” is a value, its {level} interval (unless another "
             "level is named) and the number of questions it rests on. The interval covers the "
             f"chance of having drawn these questions and not others of their kind. {seeds}"
-            "Turns and orders of one question count as one. Unscored questions are counted apart, "
-            "never as wrong." + made_by,
+            "Turns and orders of one question count as one. Unscored is a question that was asked "
+            "and has no value, since an answer failed or a reply could not be read; it is counted "
+            "apart, never as wrong. A tie has a value." + made_by,
         ),
         (
             HELDOUT_LOSS.label,

@@ -60,19 +60,20 @@ def parts(
     percent: bool = False,
     signed: bool = False,
     digits: int | None = None,
+    rest: str = "unscored",
 ) -> Shown:
     """An estimate in words, part by part.
 
     ``percent`` writes a share as a percentage. ``signed`` marks a difference: it carries its sign,
     and a difference of percentages is in points. ``digits`` (by default 1 for percentages, else 3)
     grows a little where a bound that is not zero would be rounded to zero. A level other than 95 %
-    is named.
+    is named. ``rest`` is what the questions are that it does not rest on.
     """
     if estimate is None:
         return Shown(value=NOT_MEASURED, interval="", n="", measured=False)
     n = f"n = {count(estimate.n_scored)}"
     if estimate.n_unscored:
-        n += f", {count(estimate.n_unscored)} unscored"
+        n += f", {count(estimate.n_unscored)} {rest}"
     if estimate.value is None:
         return Shown(value=estimate.note or NOT_MEASURED, interval="", n=n, measured=False)
     scale = 100.0 if percent else 1.0

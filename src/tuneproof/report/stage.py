@@ -27,7 +27,7 @@ from tuneproof.records import (
 )
 from tuneproof.report.benchmarks import finished, judging_findings
 from tuneproof.report.build import write_report
-from tuneproof.report.judging import alarms, registration, with_checks
+from tuneproof.report.judging import alarms, registration, replies, with_checks
 from tuneproof.report.unfinished import STAGES, live_files, live_points, no_verdict
 from tuneproof.results import JudgeCheck, Results
 from tuneproof.stats.placebo import placebo_result
@@ -73,6 +73,7 @@ def report_run(
     preferences = rows("judge/preferences.jsonl", Preference)
     similarities = rows("judge/similarity.jsonl", Similarity)
     judgments = rows("judge/judgments.jsonl", Judgment)
+    cut_judgments = rows("judge/cut_judgments.jsonl", Judgment)
     losses = rows("generate/heldout_loss.jsonl", SequenceLoss)
     ratings = rows("judge/ratings.jsonl", Rating)
     rule = recipe.verdict
@@ -88,7 +89,7 @@ def report_run(
         ratings=ratings,
         seed=recipe.seed,
         cuts=rows("judge/cut_preferences.jsonl", CutPreference),
-        cut_judgments=rows("judge/cut_judgments.jsonl", Judgment),
+        cut_judgments=cut_judgments,
         model_name=recipe.model_name,
     )
     benchmarks = with_checks(
@@ -155,6 +156,7 @@ def report_run(
         if "judge" in without
         else registration(recipe, prompts, preferences, ratings, judge_dir=run.stage("judge")),
         placebo=placebo,
+        replies=tuple(replies(judgments, cut_judgments, ratings)),
         alarms=tuple(alarms(prompts, answers)),
         findings=tuple(found),
         preflight=_preflight(run),

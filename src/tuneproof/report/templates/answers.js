@@ -76,7 +76,7 @@
       for (const turn of it.turns) {
         all.push(turn.instruction, turn.context, turn.reference ?? "");
         for (const side of turn.sides) all.push(side.text ?? side.problem);
-        for (const reply of turn.replies) all.push(reply.text);
+        for (const reply of turn.replies) all.push(reply.judge, reply.says, reply.text);
       }
       texts.set(it, all.join("\n").toLowerCase());
     }
@@ -93,7 +93,7 @@
     const walker = document.createTreeWalker(pane, NodeFilter.SHOW_TEXT);
     while (walker.nextNode() && hits.size < 1000) {
       const node = walker.currentNode;
-      if (!node.parentElement.closest(".text")) continue; // a word of ours
+      if (!node.parentElement.closest(".text, .asked, .said")) continue; // a word of ours
       const text = node.data.toLowerCase();
       if (text.length !== node.data.length) continue; // a case with another length: places differ
       for (let at = text.indexOf(wanted); at >= 0 && hits.size < 1000; ) {
@@ -121,7 +121,7 @@
       if (!it.turns.some((turn) => turn.sides.some(ended))) return false;
     }
     const wanted = (state.text ?? "").trim().toLowerCase();
-    return !wanted || textOf(it).includes(wanted);
+    return !wanted || textOf(it).includes(wanted) || saidOf(view).includes(wanted);
   }
 
   // --- the list: of the questions that fit, the rows that can be seen and a few beside them ------
