@@ -126,7 +126,7 @@ def test_both_reports_begin_with_the_verdict_and_its_interval(tmp_path: Path) ->
     texts = write(tmp_path)
     sentence = case.results().verdict.sentence
     number = "−0.412 (−0.478 to −0.346, n = 96)"
-    assert texts["report.md"].startswith(f"# {sentence}\n")
+    assert texts["report.md"].startswith(f"# smollm2-dolly\n\n**{sentence}**\n")
     assert number in texts["report.md"].split("\n## ")[0]
     text = Page(texts["index.html"]).text
     assert text.index(sentence) < text.index(number) < text.index("What was measured")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -171,6 +172,43 @@ def test_what_remains_of_a_win_rate_stands_beside_it() -> None:
     figure = key_figures(case.full_results())[at + 1]
     assert figure.label == "Win rate beyond stopping and length"
     assert figure.shown.text == "+7.8 points (−0.4 to +16.0, n = 94, 2 unscored)"
+
+
+@OUTPUTS
+def test_nothing_is_said_twice(name: str) -> None:
+    whole = case.full_results()
+    split, untested = case.decomposition().sentence, "The judge was not tested on pairs."
+    headline = "Inconclusive, for this adapter: 3 of 20 questions are unscored."
+    results = with_pairwise(
+        check=case.check(passes=None, sentence=untested, overall=None, by_kind={}, cannot=())
+    )
+    verdict = whole.verdict.model_copy(
+        update={
+            "sentence": headline,
+            "reasons": ("3 of 20 questions are unscored.", split, untested, "One seed was run."),
+        }
+    )
+    other = with_pairwise(judge="another", check=None, decomposition=None)
+    text = read(
+        name,
+        results.model_copy(
+            update={
+                "verdict": verdict,
+                "benchmarks": {**results.benchmarks, "other": other.benchmarks["heldout"]},
+            }
+        ),
+    )
+    assert text.count("3 of 20 questions are unscored.") == 1
+    assert text.count(untested) == 1
+    assert text.count(evidence.NOT_TESTED) == 1
+    assert text.count(split) == 1
+    assert text.count("One seed was run.") == 1
+
+
+def test_lists_of_the_markdown_have_words_between_them() -> None:
+    lines = render("report.md", case.full_results()).split("\n\n")
+    lists = [block.startswith("- ") for block in lines]
+    assert not any(a and b for a, b in itertools.pairwise(lists))
 
 
 # --- the verdict's standing --------------------------------------------------------------------

@@ -131,6 +131,12 @@ def verdict_figure(results: Results) -> Figure:
     return Figure(label=label, shown=shown, explained=_explained(kind, verdict.against))
 
 
+def reasons(results: Results) -> list[str]:
+    """The verdict's reasons but those that its sentence has said already."""
+    said = results.verdict.sentence.casefold()
+    return [r for r in results.verdict.reasons if r.rstrip(".").casefold() not in said]
+
+
 def unfinished(results: Results) -> bool:
     """Whether a stage is still to be run, and is not just gone with its results all used."""
     return any(not m.later for m in results.missing)

@@ -7,9 +7,10 @@ is said beside it, in ``pairwise``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tuneproof.report import content
 from tuneproof.report.content import METRICS, TITLES, Kind, pairwise_results
 from tuneproof.report.numbers import Shown, count, number, parts
 from tuneproof.report.pairwise import protocol_name
@@ -82,7 +83,8 @@ class Controls:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What was found of one judge under one protocol. ``refused`` is one that may not decide."""
+    """What was found of one judge under one protocol. ``refused`` is one that may not decide;
+    ``sentence`` is empty where the report has said it before."""
 
     title: str
     sentence: str
@@ -215,7 +217,7 @@ def judges(results: Results) -> list[Judged]:
         else:
             same.append((name, found))
     several = len(results.benchmarks) > 1
-    blocks = []
+    blocks: list[Judged] = []
     for (judge, protocol, check), members in groups:
         rows = [
             row
@@ -225,7 +227,7 @@ def judges(results: Results) -> list[Judged]:
         blocks.append(
             _judged(judge, protocol, check, [*_unparsed(results, judge, protocol), *rows])
         )
-    return blocks + [
+    blocks += [
         _judged(
             b.ratings.judge,
             b.ratings.protocol,
@@ -235,6 +237,18 @@ def judges(results: Results) -> list[Judged]:
         for b in results.benchmarks.values()
         if b.ratings is not None
     ]
+    return _said_once(blocks, content.reasons(results))
+
+
+def _said_once(blocks: Iterable[Judged], said_above: Iterable[str]) -> list[Judged]:
+    """The blocks, without the sentence of a judge that was not tested where it was said before."""
+    said = set(said_above)
+    told = []
+    for it in blocks:
+        again = it.sentence in said and not it.controls and not it.refused
+        told.append(replace(it, sentence="") if again else it)
+        said.add(it.sentence)
+    return told
 
 
 def _judged(

@@ -114,7 +114,7 @@ def _verdict(results: Results, recipe: Recipe, findings: Sequence[str]) -> list[
     figure = content.verdict_figure(results)
     standing, beside = evidence.standing(results), evidence.beside_verdict(results)
     more = "".join(f"; {cell(part)}" for part in (beside, figure.explained) if part)
-    blocks = [f"# {inline(results.verdict.sentence)}"]
+    blocks = [f"# {inline(results.name)}", f"**{cell(results.verdict.sentence)}**"]
     if results.missing:
         blocks += [
             f"> **{content.not_whole(results)}** This is a report of what the run holds. Missing:",
@@ -127,8 +127,12 @@ def _verdict(results: Results, recipe: Recipe, findings: Sequence[str]) -> list[
     alarms = evidence.alarms(results)
     if alarms:
         blocks += [_quote(evidence.ALARMED), _list(inline(alarm) for alarm in alarms)]
-    if results.verdict.reasons:
-        blocks.append(_list(inline(reason) for reason in results.verdict.reasons))
+    if reasons := content.reasons(results):
+        # Without words between them two lists are one.
+        blocks += [
+            "What the verdict rests on, and what to bear in mind:",
+            _list(inline(reason) for reason in reasons),
+        ]
     blocks += [cell(content.rule(recipe.verdict)), inline(standing.sentence)]
     if standing.changed:
         blocks.append(_list(inline(change) for change in standing.changed))
@@ -179,7 +183,7 @@ def _measures(results: Results) -> list[str]:
         elif not shown.pairwise:
             blocks.append(f"Pairwise win rate: {NOT_MEASURED} (no judge compared the answers).")
         for found in shown.pairwise:
-            blocks += _pairwise(found)
+            blocks += _pairwise(found, content.reasons(results))
     placebo = evidence.placebo(results)
     if placebo is not None:
         blocks += ["### Placebo", inline(placebo.sentence), f"{cell(placebo.caption)}:"]
@@ -197,7 +201,7 @@ def _loss_split(title: str, what: str, pairs: Mapping[str, ArmPair]) -> list[str
     return [title, _table((what, "Base", "Tuned", "Difference (tuned − base)"), rows)]
 
 
-def _pairwise(p: Pairwise) -> list[str]:
+def _pairwise(p: Pairwise, said_above: Sequence[str]) -> list[str]:
     blocks = [
         f"#### {cell(p.title)}",
         f"{cell(p.caption)}:",
@@ -206,10 +210,13 @@ def _pairwise(p: Pairwise) -> list[str]:
     for split in p.splits:
         rows = [(cell(name), _full(shown)) for name, shown in split.rows]
         blocks.append(_table((split.title, "Win rate of tuned"), rows))
+        blocks += [inline(split.note)] if split.note else []
     for table in p.tables:
         blocks += _own_table(table)
     if p.decomposed is not None:
-        blocks += [f"##### {cell(p.decomposed.title)}", inline(p.decomposed.sentence)]
+        blocks.append(f"##### {cell(p.decomposed.title)}")
+        if p.decomposed.sentence not in said_above:
+            blocks.append(inline(p.decomposed.sentence))
         if p.decomposed.rows:
             blocks.append(_pair_table(p.decomposed.rows))
     return blocks
@@ -225,10 +232,9 @@ def _judges(results: Results) -> list[str]:
         return []
     blocks = ["## Does the judge earn its place?"]
     for it in found:
-        blocks += [
-            f"### {cell(it.title)}",
-            _quote(it.sentence) if it.refused else inline(it.sentence),
-        ]
+        blocks.append(f"### {cell(it.title)}")
+        if it.sentence:
+            blocks.append(_quote(it.sentence) if it.refused else inline(it.sentence))
         if it.controls:
             head = ("The right answer", "Named better in both orders", "Orders contradict", "Ties")
             rows = [
