@@ -140,6 +140,40 @@ def test_search_reads_answers_and_replies(report: Path, visit: Visit) -> None:
     assert page.is_visible("#none")
 
 
+def test_where_nothing_fits_nothing_is_shown(report: Path, visit: Visit) -> None:
+    page, watch = visit(report)
+    page.fill("#text", "nobody wrote this")
+    assert page.inner_text("#question") == "No question fits."
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    assert page.inner_text("#question") == "No question fits."
+    page.click("#clear")
+    assert "Why do leaves change colour" in page.inner_text("#question")
+    linked, _ = visit(report, "text=nobody+wrote+this")
+    assert linked.inner_text("#question") == "No question fits."
+    assert linked.inner_text("#shown") == "0 of 12 questions"
+    watch.assert_quiet()
+
+
+def test_only_the_categories_of_the_chosen_benchmark_are_offered(
+    two_turns: Path, visit: Visit
+) -> None:
+    page, watch = visit(two_turns)
+    offered = "all => all.map(o => o.value).slice(1)"
+    assert "writing" in page.eval_on_selector_all("#category option", offered)
+    page.select_option("#category", "classification")
+    page.select_option("#benchmark", "mt_bench")
+    assert page.eval_on_selector_all("#category option", offered) == ["writing"]
+    assert listed(page) == ["mt-81"], "the category that it has not is no longer chosen"
+    page.select_option("#benchmark", "heldout")
+    assert "writing" not in page.eval_on_selector_all("#category option", offered)
+    page.click("#clear")
+    assert "writing" in page.eval_on_selector_all("#category option", offered)
+    linked, _ = visit(two_turns, "benchmark=mt_bench&category=classification")
+    assert listed(linked) == ["mt-81"]
+    watch.assert_quiet()
+
+
 def test_the_keyboard_alone_is_enough(report: Path, visit: Visit) -> None:
     page, watch = visit(report)
     page.keyboard.press("j")
