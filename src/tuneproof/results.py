@@ -238,7 +238,7 @@ class ControlAccuracy(Record):
 
 class ReplyDrift(Record):
     """Requests that were sent twice: on how many the preferred answer changed, and how far P moved
-    (the mean of |difference|; None where no pair of replies could be read)."""
+    (the mean of |difference|; None where no reply was weighed by probabilities)."""
 
     n_repeated: int
     n_compared: int

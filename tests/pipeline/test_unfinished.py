@@ -17,12 +17,13 @@ from tests.pipeline.test_cli import refused, tuneproof
 from tests.pipeline.test_kill import TRAIN, kill_when, lines, start
 from tests.pipeline.test_pipeline import execute, make_run, states
 from tuneproof.errors import StageError
+from tuneproof.naming import listed
 from tuneproof.pipeline import execute as execute_stages
 from tuneproof.plan.kept import keep_findings
 from tuneproof.records import Preflight
 from tuneproof.report.code import code_digest
 from tuneproof.report.results_file import read_results
-from tuneproof.report.unfinished import listed, live_points, missing_stages
+from tuneproof.report.unfinished import live_points, missing_stages
 from tuneproof.stages import STAGES, preflight, report_what_there_is
 from tuneproof.train.live import LiveLine
 from tuneproof.watch import snapshot

@@ -88,7 +88,7 @@ def test_behaviour_counts_ends_and_quantiles() -> None:
     stored = case.answer(0, Arm.BASELINE, "z", stop=Stop.GIVEN)
     rows = behaviours(case.prompts(6), [*said, failed, stored])["heldout"]
     base, baseline = rows
-    assert base.ended == "3 stopped by itself, 2 cut at the token limit, 1 failed, of 6"
+    assert base.ended == "3 stopped by themselves, 2 cut at the token limit, 1 failed, of 6"
     # 5 %: 10 + 0.2 · 10; 95 %: 40 + 0.8 · 10.
     assert base.lengths == "median 30 tokens; half are 20 to 40, nine tenths 12 to 48"
     assert [(s.stop, s.at, s.width) for s in base.segments] == [

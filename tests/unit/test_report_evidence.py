@@ -11,7 +11,7 @@ import pytest
 from tests.unit import report_case as plain
 from tests.unit import report_evidence_case as case
 from tests.unit.report_reading import EVIL, Page, outside_fences, render
-from tuneproof.recipe import VerdictRule
+from tuneproof.recipe import AlpacaEval, Recipe, VerdictRule
 from tuneproof.records import Arm, OutputFile, Rating
 from tuneproof.report import evidence
 from tuneproof.report.content import key_figures
@@ -221,6 +221,33 @@ def test_what_was_changed_since_is_listed_once(name: str) -> None:
     for change in CHANGES:
         assert text.count(change) == 1
     assert "no longer pre-registered, since what was fixed before judging was changed:" in text
+
+
+@OUTPUTS
+def test_a_record_claims_no_more_than_it_can_show(name: str) -> None:
+    text = read(name, case.full_results())
+    assert "pre-registered, by the run's own record" in text
+    assert text.count(evidence.OWN_RECORD) == 1
+    assert evidence.OWN_RECORD not in read(name, case.full_results(registration=CHANGED))
+
+
+@OUTPUTS
+def test_what_holds_on_one_machine_only_is_told(name: str) -> None:
+    recipe = plain.recipe()
+    asked = recipe.model_copy(
+        update={"evaluate": (*recipe.evaluate, AlpacaEval(benchmark="alpaca_eval"))}
+    )
+    folder = asked.model_copy(update={"assets": "/data/files"})
+
+    def told(recipe: Recipe) -> str:
+        text = render(name, plain.results(), recipe=recipe)
+        return Page(text).text if name.endswith("html") else text
+
+    assert "Paths and addresses in it are those of the machine" in told(recipe)
+    assert "TUNEPROOF_ASSETS" not in told(recipe)
+    assert "Files of AlpacaEval 2 that are not fetched are looked for" in told(asked)
+    assert "TUNEPROOF" in told(folder)
+    assert "in the folder /data/files" in told(folder)
 
 
 @OUTPUTS

@@ -31,6 +31,10 @@ NOT_RECORDED = (
     "The verdict is not pre-registered: the results hold no record of a rule that was fixed before "
     "judging."
 )
+OWN_RECORD = (
+    "The record is a file of the run: it shows that what counts was fixed before the judgments "
+    "that are there, and cannot show whether earlier ones were removed with it."
+)
 NOT_TESTED = "The judge was not tested on control pairs: what its word is worth is not known."
 ALARMED = (
     "The answers themselves give cause for doubt. An alarm changes no number: it says that a "
@@ -58,7 +62,9 @@ class Standing:
     @property
     def badge(self) -> str:
         """For the place beside the outcome."""
-        return "pre-registered" if self.registered else "not pre-registered"
+        return (
+            "pre-registered, by the run's own record" if self.registered else "not pre-registered"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +105,14 @@ def standing(results: Results) -> Standing:
     found = results.registration
     if found is None:
         return Standing(registered=False, sentence=NOT_RECORDED)
+    sentence = found.sentence
+    if found.differences:
+        sentence = sentence.removesuffix("; ".join(found.differences) + ".").rstrip()
+    elif found.registered:
+        sentence = f"{sentence} {OWN_RECORD}"
     return Standing(
         registered=found.registered,
-        sentence=found.sentence.removesuffix("; ".join(found.differences) + ".").rstrip()
-        if found.differences
-        else found.sentence,
+        sentence=sentence,
         changed=found.differences,
     )
 

@@ -121,11 +121,13 @@ def drift(repeats: Sequence[RepeatedReply]) -> ReplyDrift | None:
         return None
     both = [(r.p_first, r.p_again) for r in repeats]
     known = [(a, b) for a, b in both if a is not None and b is not None]
+    # A judge that says a word has no probabilities that could move.
+    weighed = any(p not in (0.0, 0.5, 1.0) for pair in known for p in pair)
     return ReplyDrift(
         n_repeated=len(repeats),
         n_compared=len(known),
         n_changed=sum(preferred(a) != preferred(b) for a, b in known),
-        mean_shift=math.fsum(abs(a - b) for a, b in known) / len(known) if known else None,
+        mean_shift=math.fsum(abs(a - b) for a, b in known) / len(known) if weighed else None,
     )
 
 

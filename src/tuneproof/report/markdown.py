@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from tuneproof.report import content, evidence
 from tuneproof.report.meanings import meanings
-from tuneproof.report.numbers import NOT_MEASURED, Shown, count, duration
+from tuneproof.report.numbers import NOT_MEASURED, Shown, count, duration, moment
 from tuneproof.report.provenance import (
     ledger_rows,
+    machine_notes,
     package_sets,
     plan_rows,
     preflight_groups,
@@ -79,7 +80,7 @@ def render_markdown(
         *_data(results),
         *_answers(cases),
         *_ran(results, manifests),
-        *_reproduce(results, recipe_text),
+        *_reproduce(results, recipe, recipe_text),
         "## What these numbers mean",
         _list(f"**{term}.** {cell(text)}" for term, text in meanings(results, recipe)),
     ]
@@ -346,7 +347,7 @@ def _ran(results: Results, manifests: Mapping[str, Manifest]) -> list[str]:
         (
             cell(run.stage),
             str(run.manifest.version),
-            cell(run.manifest.started),
+            cell(moment(run.manifest.started)),
             duration(run.manifest.duration_s),
             cell(run.manifest.device),
             cell(run.checkout),
@@ -360,12 +361,13 @@ def _ran(results: Results, manifests: Mapping[str, Manifest]) -> list[str]:
     return blocks
 
 
-def _reproduce(results: Results, recipe_text: str) -> list[str]:
+def _reproduce(results: Results, recipe: Recipe, recipe_text: str) -> list[str]:
     name = f"{results.name}.yaml"
     return [
         "## How to reproduce",
         f"Save this recipe, in which every default is written out, as {cell(name)}:",
         fence(recipe_text.rstrip("\n"), language="yaml"),
+        *(inline(note) for note in machine_notes(recipe)),
         "and run it:",
         fence(f"tuneproof run {name}", language="sh"),
     ]

@@ -131,8 +131,9 @@ def _of_evidence(results: Results) -> list[tuple[str, str]]:
             (
                 "Pre-registered",
                 "The rule of the verdict, the questions, the opponents and the judge's settings "
-                "were recorded, with a digest, before anything was judged, and are as they were: "
-                "nobody chose what counts after seeing what came out.",
+                "were recorded in the run, with a digest, before anything in it was judged, and "
+                "are as they were: they were not chosen after seeing these judgments. Whoever "
+                "removes the record and the judgments can begin again, and no run can show that.",
             )
         )
     pairs = [r for b in results.benchmarks.values() for r in pairwise_results(b)]

@@ -6,6 +6,7 @@ Only wording lives here. What is measured in which unit is known to ``content``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,17 +42,6 @@ class Shown:
     def full(self) -> str:
         """``text`` with the effect that could be detected: ``…); detectable: 8.1 points``."""
         return f"{self.text}; detectable: {self.detectable}" if self.detectable else self.text
-
-
-def show(
-    estimate: Estimate | None,
-    *,
-    percent: bool = False,
-    signed: bool = False,
-    digits: int | None = None,
-) -> str:
-    """One line for an estimate; ``parts`` says what the options mean."""
-    return parts(estimate, percent=percent, signed=signed, digits=digits).text
 
 
 def parts(
@@ -145,6 +135,18 @@ def duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def moment(started: str) -> str:
+    """A time as manifests hold it, ISO 8601 with its zone, to the minute: ``2025-11-03 14:02 UTC``.
+
+    What is no such time is shown as it is: a manifest is read, not made.
+    """
+    try:
+        at = datetime.fromisoformat(started)
+    except ValueError:
+        return started
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if at.tzinfo else f"{at:%Y-%m-%d %H:%M}"
 
 
 def size(n_bytes: int) -> str:

@@ -17,10 +17,11 @@ from tuneproof.report import behaviour, content, drawing, evidence
 from tuneproof.report.cases import STOPS
 from tuneproof.report.embedded import embedded
 from tuneproof.report.meanings import meanings
-from tuneproof.report.numbers import Shown, count, duration, size
+from tuneproof.report.numbers import Shown, count, duration, moment, size
 from tuneproof.report.pairwise import decomposed
 from tuneproof.report.provenance import (
     ledger_rows,
+    machine_notes,
     package_sets,
     plan_rows,
     preflight_groups,
@@ -130,6 +131,7 @@ def render_page(
             answer_plan=plan_rows(manifests),
             registration=registration_rows(results),
             recipe_text=recipe_text.rstrip("\n"),
+            machine_notes=machine_notes(recipe),
             meanings=meanings(results, recipe),
         )
     )
@@ -155,6 +157,7 @@ def _environment() -> Environment:
     environment.filters.update(
         count=count,
         duration=duration,
+        moment=moment,
         size=size,
         waterfalls=_waterfalls,
         rates=_rates,

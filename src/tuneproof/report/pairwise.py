@@ -219,8 +219,8 @@ def _length_controlled(found: LengthControlled | None) -> list[tuple[str, str]]:
         (
             "Win rate at equal length, fitted to this match",
             parts(found.fitted, percent=True).full
-            + f"; tuned is longer {count(found.n_longer)} times, shorter "
-            f"{count(found.n_shorter)} times",
+            + f"; of the pairs, tuned is longer in {count(found.n_longer)} and shorter in "
+            f"{count(found.n_shorter)}",
         ),
     ]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from tuneproof.naming import listed
 from tuneproof.records import LossPoint
 from tuneproof.results import MissingStage
 from tuneproof.train.live import FILE, read_live
@@ -145,8 +146,3 @@ def no_verdict(missing: Sequence[MissingStage]) -> str | None:
     if not names:
         return None
     return f"No verdict yet: {listed(names)} {'have' if names[1:] else 'has'} no result to rest on."
-
-
-def listed(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
