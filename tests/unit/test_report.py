@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,14 @@ from tests.unit.report_reading import (
     outside_fences,
     write,
 )
+from tuneproof.errors import StageError
 from tuneproof.recipe import VerdictRule
 from tuneproof.records import Arm, Judgment, Ledger, LossPoint, Stop
 from tuneproof.report.cases import Case, build_cases
 from tuneproof.report.content import pairwise_results, rule
-from tuneproof.report.markdown import cell, fence, inline
-from tuneproof.report.untrusted import visible
+from tuneproof.report.results_file import read_results
+from tuneproof.report.tables import Table, to_markdown
+from tuneproof.report.untrusted import cell, fence, inline, visible
 from tuneproof.results import Estimate, Outcome, Results, Verdict
 from tuneproof.stats.summary import summarize
 
@@ -445,6 +448,21 @@ def test_lines_and_cells_escape_what_markdown_would_read() -> None:
     assert cell("a|b <i> `c` [d](e) & open_qa _f_") == (
         "a\\|b &lt;i\\> \\`c\\` \\[d\\](e) &amp; open_qa \\_f\\_"
     )
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_benchmarks_table_escapes_as_every_cell_does(text: str) -> None:
+    table = Table(caption="x", columns=("a",), rows=((text,),))
+    assert to_markdown(table).splitlines()[2] == f"| {cell(text)} |"
+
+
+@pytest.mark.parametrize("found", [-3, 0, True, "5", 5.0, None])
+def test_what_is_no_format_is_refused(tmp_path: Path, found: object) -> None:
+    path = tmp_path / "results.json"
+    raw = case.results().model_dump(mode="json") | {"format": found}
+    path.write_text(json.dumps(raw), "utf-8")
+    with pytest.raises(StageError, match="is no format of tuneproof's results"):
+        read_results(path)
 
 
 def test_visible_keeps_what_scripts_need_and_shows_what_hides() -> None:

@@ -6,7 +6,6 @@ it stands in a line or a table. What is said is chosen in ``content`` and ``case
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from tuneproof.report import content, evidence
@@ -24,7 +23,7 @@ from tuneproof.report.provenance import (
     training_rows,
 )
 from tuneproof.report.tables import to_markdown
-from tuneproof.report.untrusted import visible
+from tuneproof.report.untrusted import cell, fence, inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,29 +36,6 @@ if TYPE_CHECKING:
     from tuneproof.results import ArmPair, Results
 
 _N_SAMPLES = 6
-_SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
-_BLOCK_START = re.compile(r"^([#+\-=>:~]|\d+(?=[.)]))")
-
-
-def inline(text: str) -> str:
-    """Text for one line: no markup in it takes effect, line feeds become spaces."""
-    line = " ".join(visible(text).split())
-    line = _SPECIAL.sub(lambda m: {"<": "&lt;", "&": "&amp;"}.get(m[0], "\\" + m[0]), line)
-    return _BLOCK_START.sub(lambda m: m[0] + "\\" if m[0].isdigit() else "\\" + m[0], line)
-
-
-def cell(text: str) -> str:
-    """Text for a table's cell: as ``inline``, but free to begin like a block."""
-    line = " ".join(visible(text).split())
-    return _SPECIAL.sub(lambda m: {"<": "&lt;", "&": "&amp;"}.get(m[0], "\\" + m[0]), line)
-
-
-def fence(text: str, *, language: str = "text") -> str:
-    """A fenced block that the text cannot end."""
-    text = visible(text)
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    ticks = "`" * max(3, longest + 1)
-    return f"{ticks}{language}\n{text}\n{ticks}"
 
 
 def render_markdown(
