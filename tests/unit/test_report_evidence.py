@@ -433,7 +433,7 @@ def test_replies_that_could_not_be_read_are_told_for_each_judge() -> None:
     (block,) = evidence.judges(case.full_results(replies=tuple(told)))
     assert block.rows[0] == (
         "Replies that could not be read",
-        "3 of 27, 2 of them on cut answers. 2: no verdict token in reply; 1: the reply is empty",
+        "3 of 27 (with 2 on cut answers): no verdict token in reply (2); the reply is empty (1)",
     )
     for name in ("report.md", "index.html"):
         assert block.rows[0][1] in read(name, case.full_results(replies=tuple(told)))

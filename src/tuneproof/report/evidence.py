@@ -284,10 +284,11 @@ def _unparsed(results: Results, judge: str, protocol: str) -> list[tuple[str, st
     found = next((r for r in results.replies if (r.judge, r.protocol) == (judge, protocol)), None)
     if found is None:
         return []
-    cut = f", {count(found.n_cut)} of them on cut answers" if found.n_cut else ""
-    why = "; ".join(f"{count(n)}: {reason}" for reason, n in found.unparsed.items())
-    n = sum(found.unparsed.values())
-    text = f"{count(n)} of {count(found.n_replies)}{cut}" + (f". {why}" if why else "")
+    why = "; ".join(f"{reason} ({count(n)})" for reason, n in found.unparsed.items())
+    text = f"{count(sum(found.unparsed.values()))} of {count(found.n_replies)}"
+    if found.n_cut:
+        text += f" (with {count(found.n_cut)} on cut answers)"
+    text += f": {why}" if why else ""
     return [("Replies that could not be read", text)]
 
 
