@@ -14,9 +14,9 @@ from tuneproof.assets import ASSETS
 from tuneproof.data.templates import parse_template
 from tuneproof.recipe_file import dump_recipe
 from tuneproof.report import content, evidence
-from tuneproof.report.markdown import cell, fence, inline
 from tuneproof.report.numbers import NOT_MEASURED, count, share_of
 from tuneproof.report.provenance import ledger_rows
+from tuneproof.report.untrusted import cell, fence, inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,10 +13,11 @@ from tuneproof.report import behaviour, content, drawing, evidence, frame
 from tuneproof.report.cases import STOPS
 from tuneproof.report.embedded import embedded
 from tuneproof.report.meanings import meanings
-from tuneproof.report.numbers import Shown, count, duration, size
+from tuneproof.report.numbers import Shown, count, duration, moment, size
 from tuneproof.report.pairwise import decomposed
 from tuneproof.report.provenance import (
     ledger_rows,
+    machine_notes,
     package_sets,
     plan_rows,
     preflight_groups,
@@ -80,6 +81,9 @@ def render_page(
             policy=frame.policy(style, script),
             results=results,
             outcome=content.outcome(results),
+            not_whole=content.not_whole(results),
+            no_rows=content.lacks(results, "prepare") or "not prepared",
+            no_losses=content.lacks(results, "train") or "not measured (no loss was logged)",
             figure=content.verdict_figure(results),
             beside=evidence.beside_verdict(results),
             standing=evidence.standing(results),
@@ -88,7 +92,7 @@ def render_page(
             alarms_told=evidence.ALARMS_ABOVE if results.alarms else evidence.NO_ALARM,
             behind=behind,
             # Where the result comes from is said with its drawing.
-            reasons=[r for r in results.verdict.reasons if behind is None or r != behind.sentence],
+            reasons=[r for r in content.reasons(results) if behind is None or r != behind.sentence],
             rule=content.rule(recipe.verdict),
             bars=_bars(results, recipe),
             findings=findings,
@@ -122,6 +126,7 @@ def render_page(
             answer_plan=plan_rows(manifests),
             registration=registration_rows(results),
             recipe_text=recipe_text.rstrip("\n"),
+            machine_notes=machine_notes(recipe),
             meanings=meanings(results, recipe),
         )
     )
@@ -134,6 +139,7 @@ def _environment() -> Environment:
     environment.filters.update(
         count=count,
         duration=duration,
+        moment=moment,
         size=size,
         waterfalls=_waterfalls,
         rates=_rates,
