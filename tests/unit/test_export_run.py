@@ -180,11 +180,19 @@ def test_the_card_is_the_hubs() -> None:
 
 
 def test_what_is_not_on_the_hub_is_not_named_there(tmp_path: Path) -> None:
-    for model in ("asset:smollm2-135m-instruct", str(tmp_path)):
-        made = card(report_case.recipe().model_copy(update={"model": Model(id=model)}))
-        assert "base_model" not in facts(made)
-        assert "datasets" not in facts(made)
-        assert "Not evaluated:** judge has not finished." in made.text
+    made = card(report_case.recipe().model_copy(update={"model": Model(id=str(tmp_path))}))
+    assert "base_model" not in facts(made)
+    assert "datasets" not in facts(made)
+    assert "Not evaluated:** judge has not finished." in made.text
+
+
+def test_an_assets_model_is_named_as_the_hub_does() -> None:
+    asset = Model(id="asset:smollm2-135m-instruct")
+    made = card(report_case.recipe().model_copy(update={"model": asset}))
+    hub = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert facts(made)["base_model"] == hub
+    assert f'from_pretrained("{hub}")' in made.text
+    assert "BASE_MODEL" not in made.text
 
 
 def test_the_cards_recipe_names_no_folder_of_this_machine() -> None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneproof.assets import ASSETS
 from tuneproof.data.templates import parse_template
 from tuneproof.recipe_file import dump_recipe
-from tuneproof.report import content, evidence
+from tuneproof.report import content, evidence, experiment
 from tuneproof.report.markdown import cell, fence, inline
-from tuneproof.report.numbers import NOT_MEASURED, count, share_of
+from tuneproof.report.numbers import NOT_MEASURED, count
 from tuneproof.report.provenance import ledger_rows
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def model_card(
         "## Data",
         *_data(recipe.data, ledger),
         "## Training",
-        _table(("Setting", ""), _training(recipe, training)),
+        _table(("Setting", "Value"), _training(for_publication(recipe), training)),
         "## Results",
         *_results(results, missing),
         "## Limits",
@@ -74,7 +73,7 @@ def front_matter(recipe: Recipe) -> str:
     """The hub's metadata. What is not on the hub is not named there."""
     from huggingface_hub import ModelCardData
 
-    base, data = hub_model(recipe.model), recipe.data.source.hub
+    base, data = experiment.hub_model(recipe.model), recipe.data.source.hub
     known = ModelCardData(
         base_model=base,
         base_model_relation="adapter" if base is not None else None,
@@ -116,29 +115,16 @@ def _name(path: str | None) -> str | None:
 
 
 def _public(model: Model) -> bool:
-    return model.id.startswith("asset:") or hub_model(model) is not None
-
-
-def hub_model(model: Model) -> str | None:
-    """The base model's id on the hub; None for an asset or a folder."""
-    if model.id.startswith(("asset:", ".", "/", "~")) or model.id.count("/") > 1:
-        return None
-    return None if Path(model.id).is_dir() else model.id
-
-
-def _asset_origin(model: Model) -> tuple[str, str] | None:
-    """(Origin, licence) of an asset; None where the model is none."""
-    return next(((a.origin, a.licence) for a in ASSETS if a.id == model.id), None)
+    return model.id.startswith("asset:") or experiment.hub_model(model) is not None
 
 
 def _base(model: Model) -> str:
-    hub, asset = hub_model(model), _asset_origin(model)
-    if hub is not None:
-        at = f", revision {cell(model.revision)}" if model.revision else ""
-        return f"[{cell(hub)}](https://huggingface.co/{hub}){at}"
-    if asset is not None:
-        return f"{cell(model.id)} ({cell(asset[0])})"
-    return f"a local model, {cell(Path(model.id).name)}"
+    hub, asset = experiment.hub_model(model), experiment.asset_of(model)
+    if hub is None:
+        return f"a local model, {cell(Path(model.id).name)}"
+    at = f", revision {cell(model.revision)}" if model.revision else ""
+    copy = f" (its weights {cell(asset.weights)})" if asset is not None else ""
+    return f"[{cell(hub)}](https://huggingface.co/{hub}){at}{copy}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -161,7 +147,7 @@ def _verdict(results: Results | None, missing: str) -> list[str]:
 
 
 def _use(recipe: Recipe) -> str:
-    base = hub_model(recipe.model) or "BASE_MODEL"
+    base = experiment.hub_model(recipe.model) or "BASE_MODEL"
     prompt = parse_template(recipe.data.template).prompt("Why is the sky blue?", "")
     code = (
         "from peft import PeftModel\n"
@@ -201,28 +187,11 @@ def _data(data: Data, ledger: Ledger | None) -> list[str]:
 
 
 def _training(recipe: Recipe, t: TrainingSummary) -> list[tuple[str, str]]:
-    lora, train = recipe.lora, recipe.train
-    targets = lora.target_modules
-    named = ", ".join(targets) if isinstance(targets, tuple) else targets or "PEFT's default"
     return [
-        ("LoRA", f"r {lora.r}, alpha {lora.alpha}, dropout {lora.dropout:g}, on {named}"),
-        (
-            "Trainable parameters",
-            f"{count(t.trainable_parameters)} of {count(t.total_parameters)} "
-            f"({share_of(t.trainable_parameters, t.total_parameters)})",
-        ),
-        ("Epochs", f"{t.epochs:g}, {count(t.steps)} optimizer steps of {train.batch_size} rows"),
-        (
-            "Learning rate",
-            f"{train.learning_rate:g}, {train.scheduler}, warm-up {train.warmup_ratio:g}",
-        ),
-        ("Optimizer", f"{train.optimizer}, weight decay {train.weight_decay:g}"),
-        ("Longest row", f"{count(train.max_length)} tokens; {count(t.rows_cut)} rows were cut"),
-        ("Loss on", f"the {train.loss_on}"),
-        ("Rows that teach the end token", f"{count(t.eos_supervised_rows)} of {count(t.rows)}"),
+        *experiment.lora_rows(recipe, t),
+        *experiment.training_settings(recipe, t),
         ("Tokens seen", count(t.tokens)),
-        ("Seed", "not known" if t.seed is None else str(t.seed)),
-        ("Precision and device", f"{t.dtype}, {t.device}"),
+        *experiment.hardware_rows(t),
     ]
 
 
@@ -276,9 +245,9 @@ def _licence(recipe: Recipe) -> str:
         "Not set here: choose one that the base model's licence and the data's allow, and put it "
         "under `license` in the front matter."
     ]
-    asset = _asset_origin(recipe.model)
+    asset = experiment.asset_of(recipe.model)
     if asset is not None:
-        said.append(f"The base model's is {cell(asset[1])}.")
+        said.append(f"The base model's is {cell(asset.licence)}.")
     if recipe.data.source.sample:
         said.append("The bundled sample's is MIT.")
     return " ".join(said)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tuneproof.report import behaviour, content, drawing, evidence
 from tuneproof.report.cases import STOPS
 from tuneproof.report.embedded import embedded
+from tuneproof.report.experiment import experiment, in_one_line
 from tuneproof.report.meanings import meanings
 from tuneproof.report.numbers import Shown, count, duration, size
 from tuneproof.report.pairwise import decomposed
@@ -85,6 +86,8 @@ def render_page(
             policy=_policy(style, script),
             results=results,
             outcome=content.outcome(results),
+            setup=in_one_line(results, recipe),
+            experiment=experiment(results, recipe),
             figure=content.verdict_figure(results),
             beside=evidence.beside_verdict(results),
             standing=evidence.standing(results),
