@@ -311,8 +311,17 @@ def test_the_loss_under_the_pointer_is_that_of_the_table(report: Path, visit: Vi
     assert told == (
         f"train {at_100.train_loss:.3f} (step 100) · validation {best.eval_loss:.3f} (step 100)"
     )
+    # The cross stands at the step that is told, wherever the pointer is between two of them.
+    below = page.evaluate("document.documentElement.scrollHeight")
+    page.mouse.move(
+        box["x"] + scale * (left + (right - left) * 100.4 / 144), box["y"] + box["height"] / 2
+    )
+    assert "train" in page.inner_text("#at")
+    cross = float(chart.locator(".cross").get_attribute("x1"))
+    assert cross == pytest.approx(float(chart.locator(".at.train").get_attribute("cx")))
     page.mouse.move(2, 2)
     assert page.inner_text("#at") == ""
+    assert page.evaluate("document.documentElement.scrollHeight") == below, "the page moved"
     chart.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")

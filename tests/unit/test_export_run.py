@@ -144,6 +144,34 @@ def test_figures_are_the_same_bytes_and_no_bigger_than_a_page() -> None:
         assert b"Type3" not in pdf
 
 
+def area(svg: bytes) -> tuple[float, float, float]:
+    """The plot's left edge, top and width, in points: what its lines are clipped to."""
+    found = re.search(rb'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"', svg)
+    assert found is not None
+    left, top, width = map(float, found.groups())
+    return left, top, width
+
+
+def test_long_labels_leave_half_of_a_figure_to_the_win_rates() -> None:
+    whole = full_results()
+    several = {"heldout": whole.benchmarks["heldout"], "alpaca_eval": whole.benchmarks["heldout"]}
+    svg = paper_files(whole.model_copy(update={"benchmarks": several}), [])["win_rates.svg"]
+    assert isinstance(svg, bytes)
+    left, _, width = area(svg)
+    assert width > 0.5 * 5.5 * 72
+    assert left < 0.4 * 5.5 * 72
+
+
+def test_no_line_runs_through_the_legend_of_the_loss() -> None:
+    svg = paper_files(full_results(), report_case.curve())["loss.svg"]
+    assert isinstance(svg, bytes)
+    _, top, _ = area(svg)
+    legend = svg[svg.index(b'id="legend_1"') :]
+    lines = re.findall(rb'd="M [\d.]+ ([\d.]+) \nL [^"]*" style="fill: none', legend)
+    assert lines
+    assert all(float(y) < top for y in lines)
+
+
 def test_figures_of_what_was_not_measured_are_not_made() -> None:
     whole = report_case.results()
     bare = whole.benchmarks["heldout"].model_copy(update={"pairwise": None})

@@ -7,6 +7,7 @@ import pytest
 from tests.unit import report_evidence_case as case
 from tuneproof.records import LossPoint
 from tuneproof.report.drawing import (
+    LEGEND,
     MOST_ROWS,
     IntervalBar,
     forest,
@@ -177,6 +178,9 @@ def test_a_loss_chart_places_both_series_and_rings_the_best() -> None:
     assert chart.best == chart.marks[1]
     assert chart.best.x == chart.right
     assert chart.marks[1].y > chart.marks[0].y, "a lower loss lies lower"
+    highest = min(float(point.split(",")[1]) for point in chart.train.split())
+    assert chart.top >= LEGEND, "the legend stands above the lines"
+    assert highest >= chart.top
 
 
 def test_a_long_curve_has_a_short_table_and_all_of_its_line() -> None:

@@ -35,6 +35,10 @@ LABEL = 20
 """Half the width of a tick's label: nearer to an edge it would be cut, and the tick is left out."""
 
 
+LEGEND = 30
+"""Height of the legend above a loss curve, where no line can run through it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class IntervalBar:
     """An estimate's interval against "no difference", and against the smallest effect that counts.
@@ -308,7 +312,7 @@ def loss_chart(
     both = train + validation
     if not both:
         return None
-    left, right, top, bottom = 44, width - 12, 14, height - 40
+    left, right, top, bottom = 44, width - 12, LEGEND, height - 40
     x = _Scale(low=0, high=max(1, *(s for s, _ in both)), start=left, end=right)
     low, high = _padded([v for _, v in both], share=0.06)
     y = _Scale(low=low, high=high, start=bottom, end=top)

@@ -254,7 +254,7 @@ def _without_script(cases: Cases) -> tuple[Case, ...]:
 
 
 def _charts(curve: Sequence[LossPoint], best_step: int | None) -> list[drawing.LossChart]:
-    sizes = zip(_WIDTHS, (330, 260), strict=True)
+    sizes = zip(_WIDTHS, (346, 276), strict=True)
     charts = [drawing.loss_chart(curve, width=w, height=h, best_step=best_step) for w, h in sizes]
     return [chart for chart in charts if chart is not None]
 
