@@ -10,16 +10,18 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import EvalResult, ModelCard
 
 from tests.unit import report_case
 from tests.unit.compare_case import manifest, write_run
+from tests.unit.report_reading import Page, render
 from tuneproof.errors import RecipeError, StageError
 from tuneproof.export.latex import escape, latex_tables
 from tuneproof.export.model_card import for_publication, model_card
 from tuneproof.export.paper import paper_files
 from tuneproof.export.run import export_all
 from tuneproof.recipe import Judge, Model, Source
+from tuneproof.recipe_file import dump_recipe, load_recipe
 from tuneproof.results import AlpacaEvalLine, Decomposition, Results
 from tuneproof.workspace import RunDir, describe_file, write_json, write_records
 
@@ -202,7 +204,7 @@ def test_the_card_is_the_hubs() -> None:
     assert known["library_name"] == "peft"
     assert known["datasets"] == ["databricks/databricks-dolly-15k"]
     assert "license" not in known
-    assert "**Verdict: better**" in made.text
+    assert "**Verdict, not pre-registered:** The tuned model is better" in made.text
     assert "−0.412 (−0.478 to −0.346, n = 96)" in made.text
     assert "Only what stands under Results was measured" in made.text
 
@@ -221,6 +223,53 @@ def test_an_assets_model_is_named_as_the_hub_does() -> None:
     assert facts(made)["base_model"] == hub
     assert f'from_pretrained("{hub}")' in made.text
     assert "BASE_MODEL" not in made.text
+
+
+def listed(made: ModelCard) -> list[EvalResult]:
+    found = facts(made)["eval_results"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_the_card_lists_the_results_as_the_hub_does() -> None:
+    found = listed(card(report_case.recipe(), report_case.results()))
+    rate = next(r for r in found if r.metric_type == "win_rate")
+    assert rate.metric_value == 69.8
+    assert rate.metric_name == (
+        "Pairwise win rate against base, judged by gpt-4o-mini (%, 61.5 to 78.1, n = 94, 2 "
+        "unscored)"
+    )
+    loss = next(r for r in found if r.metric_type == "loss")
+    assert (loss.metric_value, loss.dataset_split) == (1.7721, "test")
+    assert {r.metric_type for r in found} == {"loss", "exact_match", "chrf", "win_rate"}
+    assert "eval_results" not in facts(card(report_case.recipe()))
+
+
+def test_a_reason_that_is_the_verdicts_sentence_is_said_once() -> None:
+    whole = report_case.results()
+    why = "3 of 20 questions are unscored (15 %), and the recipe allows 2 %."
+    sentence = f"Inconclusive, for this adapter: {why}"
+    verdict = whole.verdict.model_copy(update={"sentence": sentence, "reasons": (why, "More.")})
+    results = whole.model_copy(update={"verdict": verdict})
+    made = card(report_case.recipe(), results)
+    assert made.text.count(why) == 1
+    assert "- More." in made.text
+    assert render("report.md", results).count(why) == 1
+    assert Page(render("index.html", results)).text.count(why) == 1
+
+
+def test_an_exported_adapter_names_its_base_model_as_the_hub_does(tmp_path: Path) -> None:
+    for given, named in (
+        ("asset:smollm2-135m-instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("/home/me/model", "model"),
+    ):
+        run = trained_run(tmp_path / named.rpartition("/")[2])
+        recipe = load_recipe(run.recipe_file).model_copy(update={"model": Model(id=given)})
+        run.recipe_file.write_text(dump_recipe(recipe), encoding="utf-8")
+        out = tmp_path / "out"
+        export_all(run, out)
+        config = json.loads((out / "adapter/adapter_config.json").read_text("utf-8"))
+        assert config["base_model_name_or_path"] == named
 
 
 def test_the_cards_recipe_names_no_folder_of_this_machine() -> None:

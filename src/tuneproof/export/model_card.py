@@ -14,15 +14,18 @@ from tuneproof.data.templates import parse_template
 from tuneproof.recipe_file import dump_recipe
 from tuneproof.report import content, evidence, experiment
 from tuneproof.report.markdown import cell, fence, inline
-from tuneproof.report.numbers import NOT_MEASURED, count
+from tuneproof.report.numbers import NOT_MEASURED, count, parts
 from tuneproof.report.provenance import ledger_rows
+from tuneproof.report.untrusted import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from huggingface_hub import EvalResult
+
     from tuneproof.recipe import Data, Model, Recipe
     from tuneproof.records import Ledger, TrainingSummary
-    from tuneproof.results import Results
+    from tuneproof.results import Estimate, Results
 
 
 def model_card(
@@ -45,7 +48,7 @@ def model_card(
         adapter: its number; results are over all adapters of the run.
     """
     blocks = [
-        front_matter(recipe),
+        front_matter(recipe, results),
         f"# {inline(recipe.name)}" + (f", adapter {adapter}" if adapter > 1 else ""),
         f"A LoRA adapter for {_base(recipe.model)}, trained and evaluated with tuneproof.",
         *_verdict(results, missing),
@@ -69,8 +72,9 @@ def model_card(
     return "\n\n".join(blocks) + "\n"
 
 
-def front_matter(recipe: Recipe) -> str:
-    """The hub's metadata. What is not on the hub is not named there."""
+def front_matter(recipe: Recipe, results: Results | None = None) -> str:
+    """The hub's metadata, with the results as its ``model-index``. What is not on the hub is not
+    named as if it were."""
     from huggingface_hub import ModelCardData
 
     base, data = experiment.hub_model(recipe.model), recipe.data.source.hub
@@ -81,8 +85,56 @@ def front_matter(recipe: Recipe) -> str:
         datasets=[data] if data is not None else None,
         pipeline_tag="text-generation",
         tags=["lora", "instruction-tuning", "tuneproof"],
+        model_name=recipe.name,
+        eval_results=_measured(recipe, results) or None if results is not None else None,
     )
     return f"---\n{known.to_yaml()}\n---"
+
+
+def _measured(recipe: Recipe, results: Results) -> list[EvalResult]:
+    """What tuned reached, as the hub lists results: each with its interval and n in its name."""
+    from huggingface_hub import EvalResult
+
+    own = experiment.data_name(recipe.data)
+    data = {"heldout": (recipe.data.source.hub or own, own, "test")}
+    taken: list[tuple[str, str, content.Kind, str, Estimate | None]] = []
+    loss = results.heldout_loss
+    if loss is not None:
+        taken.append(("heldout", "loss", content.HELDOUT_LOSS, "", loss.tuned))
+    for name, result in results.benchmarks.items():
+        for metric, kind, pair in (
+            ("exact_match", content.EXACT_MATCH, result.exact_match),
+            ("chrf", content.SIMILARITY, result.chrf),
+        ):
+            taken.append((name, metric, kind, "", pair.tuned if pair is not None else None))
+        for found in content.pairwise_results(result):
+            match = f" against {found.opponent}, judged by {found.judge}"
+            taken.append((name, "win_rate", content.WIN_RATE, match, found.win_rate))
+        if result.ratings is not None:
+            rated = result.ratings.against.get("base")
+            judged = f" by {result.ratings.judge}"
+            tuned = rated.tuned if rated is not None else None
+            taken.append((name, "rating", content.RATING, judged, tuned))
+    listed = []
+    for name, metric, kind, of, estimate in taken:
+        if estimate is None or estimate.value is None:
+            continue
+        shown = parts(estimate, percent=kind.percent, digits=kind.digits)
+        at, title, split = data.get(name, (name, content.TITLES.get(name, name), None))
+        unit = "%" if kind.percent else kind.unit
+        told = ", ".join(part for part in (unit, shown.interval, shown.n) if part)
+        listed.append(
+            EvalResult(
+                task_type="text-generation",
+                dataset_type=at,
+                dataset_name=title,
+                dataset_split=split,
+                metric_type=metric,
+                metric_name=visible(f"{kind.label}{of} ({told})"),
+                metric_value=round(estimate.value * (100 if kind.percent else 1), 4),
+            )
+        )
+    return listed
 
 
 def for_publication(recipe: Recipe) -> Recipe:
@@ -139,11 +191,16 @@ def _list(items: Iterable[str]) -> str:
 def _verdict(results: Results | None, missing: str) -> list[str]:
     if results is None:
         return [f"**Not evaluated:** {inline(missing)}."]
-    verdict, standing = results.verdict, evidence.standing(results)
-    return [
-        f"**Verdict: {verdict.outcome.value}**, {standing.badge}. {inline(verdict.sentence)}",
-        _list(verdict.reasons),
-    ]
+    badge, sentence = evidence.standing(results).badge, inline(results.verdict.sentence)
+    # Where a win rate comes from is said with it, under Results.
+    elsewhere = {
+        found.decomposition.sentence
+        for result in results.benchmarks.values()
+        for found in content.pairwise_results(result)
+        if found.decomposition is not None
+    }
+    reasons = [r for r in content.reasons(results) if r not in elsewhere]
+    return [f"**Verdict, {badge}:** {sentence}", *([_list(reasons)] if reasons else [])]
 
 
 def _use(recipe: Recipe) -> str:
@@ -161,9 +218,15 @@ def _use(recipe: Recipe) -> str:
         'n = inputs["input_ids"].shape[1]\n'
         "print(tokenizer.decode(answer[0, n:], skip_special_tokens=True))"
     )
-    return "The prompt is the training template, to the character:\n\n" + fence(
-        code, language="python"
+    said = "The prompt is the training template, to the character:\n\n"
+    asset = experiment.asset_of(recipe.model)
+    copy = (
+        f"\n\nIt was trained and measured on a copy of the base model's weights, "
+        f"{cell(asset.weights)}: on the hub's own its answers may differ."
+        if asset is not None
+        else ""
     )
+    return said + fence(code, language="python") + copy
 
 
 def _data(data: Data, ledger: Ledger | None) -> list[str]:

@@ -131,6 +131,12 @@ def verdict_figure(results: Results) -> Figure:
     return Figure(label=label, shown=shown, explained=_explained(kind, verdict.against))
 
 
+def reasons(results: Results) -> list[str]:
+    """The verdict's reasons, without what its sentence has said already."""
+    said = results.verdict.sentence.casefold()
+    return [r for r in results.verdict.reasons if r.rstrip(".").casefold() not in said]
+
+
 def outcome(results: Results) -> str:
     """The verdict in a word, or that there is none for want of a stage."""
     if results.missing and results.verdict.estimate.value is None:

@@ -129,8 +129,9 @@ def _verdict(results: Results, recipe: Recipe, findings: Sequence[str]) -> list[
     alarms = evidence.alarms(results)
     if alarms:
         blocks += [_quote(evidence.ALARMED), _list(inline(alarm) for alarm in alarms)]
-    if results.verdict.reasons:
-        blocks.append(_list(inline(reason) for reason in results.verdict.reasons))
+    reasons = content.reasons(results)
+    if reasons:
+        blocks.append(_list(inline(reason) for reason in reasons))
     blocks += [cell(content.rule(recipe.verdict)), inline(standing.sentence)]
     if standing.changed:
         blocks.append(_list(inline(change) for change in standing.changed))

@@ -96,7 +96,7 @@ def render_page(
             alarms_told=evidence.ALARMS_ABOVE if results.alarms else evidence.NO_ALARM,
             behind=behind,
             # Where the result comes from is said with its drawing.
-            reasons=[r for r in results.verdict.reasons if behind is None or r != behind.sentence],
+            reasons=[r for r in content.reasons(results) if behind is None or r != behind.sentence],
             rule=content.rule(recipe.verdict),
             bars=_bars(results, recipe),
             findings=findings,
