@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCard
 
 from tests.unit import report_case
 from tests.unit.compare_case import manifest, write_run
+from tests.unit.report_evidence_case import check
 from tests.unit.report_reading import Page, render
 from tuneproof.errors import RecipeError, StageError
 from tuneproof.export.latex import escape, latex_tables
@@ -52,6 +53,7 @@ def full_results() -> Results:
     pairwise = result.pairwise.model_copy(
         update={
             "by_category": {HOSTILE: points.model_copy(update={"value": 0.2})},
+            "check": check(),
             "decomposition": split, "alpaca_eval": (line,), "judge": "gpt_4 & co",
         }
     )  # fmt: skip
@@ -83,7 +85,7 @@ def trained_run(folder: Path) -> RunDir:
 
 
 def test_escaped_text_is_one_line_without_a_command() -> None:
-    assert escape("a_b & 50 %") == r"a\_b \& 50 \%"
+    assert escape("a_b & 50 %") == r"a\_b \& 50~\%"
     assert escape(r"\input{x}") == r"\textbackslash{}input\{x\}"
     assert escape("−1.5 – é") == r"\ensuremath{-}1.5 \textendash{} é"
     assert escape("a--b\n\nc") == "a-{}-b c"
@@ -91,28 +93,37 @@ def test_escaped_text_is_one_line_without_a_command() -> None:
 
 
 def test_tables_say_what_the_report_says() -> None:
-    tables = latex_tables(full_results())
-    assert set(tables) == {"measures.tex", "win_rates.tex", "decomposition.tex", "heldout.tex"}
-    assert r"Exact match & 0.0 \% & 56.2 \% & +56.2 points \\" in tables["measures.tex"]
-    assert r"against base & 69.8 \% & 61.5 to 78.1 & 94, 2 unscored \\" in tables["win_rates.tex"]
-    assert r"\quad what remains above one half & +11.8 points" in tables["decomposition.tex"]
+    tables = latex_tables(full_results(), report_case.recipe())
+    assert set(tables) == {
+        "experiment.tex", "measures.tex", "heldout_loss.tex", "win_rates.tex",
+        "decomposition.tex", "judge.tex", "heldout.tex",
+    }  # fmt: skip
+    assert r"Exact match & 0.0~\% & 56.2~\% & +56.2~points & 16 \\" in tables["measures.tex"]
+    assert "classification & 1.740 & 0.920 & " in tables["heldout_loss.tex"]
+    assert r"against base & 69.8~\% & 61.5 to 78.1 & 94 & 2 \\" in tables["win_rates.tex"]
+    remains = r"\quad what remains above one half & +11.8 & +2.8 to +20.8 & 96 \\"
+    assert remains in tables["decomposition.tex"]
+    assert r"\raggedright r & \raggedright 8 \tabularnewline" in tables["experiment.tex"]
+    assert "both orders: 94.4" in tables["judge.tex"]
     assert "2.172340568" in tables["heldout.tex"]
     for text in tables.values():
         assert r"\usepackage{booktabs}" in text.splitlines()[0]
         assert text.count(r"\begin{tabular}") == text.count(r"\bottomrule") == 1
         assert r"\input{" not in text
+        assert r" \%" not in text, "a line could end between a number and its sign"
         # Every row has as many cells as the table has columns.
-        (columns,) = re.findall(r"\\begin\{tabular\}\{(\w+)\}", text)
-        for row in re.findall(r"^(.*) \\\\$", text, re.MULTILINE):
+        (columns,) = re.findall(r"\\begin\{tabular\}\{(.*)\}$", text, re.MULTILINE)
+        n = len(re.sub(r"\{.*?\}", "", columns))
+        for row in re.findall(r"^(.*) (?:\\\\|\\tabularnewline)$", text, re.MULTILINE):
             if "multicolumn" not in row:
-                assert len(re.findall(r"(?<!\\)&", row)) == len(columns) - 1, row
+                assert len(re.findall(r"(?<!\\)&", row)) == n - 1, row
 
 
 def test_latex_takes_the_tables(tmp_path: Path) -> None:
     latex = shutil.which("pdflatex")
     if latex is None:
         pytest.skip("needs pdflatex, which is not installed")
-    tables = latex_tables(full_results())
+    tables = latex_tables(full_results(), report_case.recipe())
     (tmp_path / "all.tex").write_text(
         "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
         + "\n".join(tables.values())
@@ -128,9 +139,13 @@ def test_latex_takes_the_tables(tmp_path: Path) -> None:
     assert (tmp_path / "all.pdf").stat().st_size > 1000
 
 
+def figures(results: Results) -> dict[str, str | bytes]:
+    return paper_files(results, report_case.recipe(), report_case.curve())
+
+
 def test_figures_are_the_same_bytes_and_no_bigger_than_a_page() -> None:
-    files = paper_files(full_results(), report_case.curve())
-    assert files == paper_files(full_results(), report_case.curve())
+    files = figures(full_results())
+    assert files == figures(full_results())
     names = {"loss", "win_rates", "decomposition_heldout_base"}
     for name in names:
         svg, pdf, png = (files[f"{name}.{kind}"] for kind in ("svg", "pdf", "png"))
@@ -157,7 +172,7 @@ def area(svg: bytes) -> tuple[float, float, float]:
 def test_long_labels_leave_half_of_a_figure_to_the_win_rates() -> None:
     whole = full_results()
     several = {"heldout": whole.benchmarks["heldout"], "alpaca_eval": whole.benchmarks["heldout"]}
-    svg = paper_files(whole.model_copy(update={"benchmarks": several}), [])["win_rates.svg"]
+    svg = figures(whole.model_copy(update={"benchmarks": several}))["win_rates.svg"]
     assert isinstance(svg, bytes)
     left, _, width = area(svg)
     assert width > 0.5 * 5.5 * 72
@@ -165,7 +180,7 @@ def test_long_labels_leave_half_of_a_figure_to_the_win_rates() -> None:
 
 
 def test_no_line_runs_through_the_legend_of_the_loss() -> None:
-    svg = paper_files(full_results(), report_case.curve())["loss.svg"]
+    svg = figures(full_results())["loss.svg"]
     assert isinstance(svg, bytes)
     _, top, _ = area(svg)
     legend = svg[svg.index(b'id="legend_1"') :]
@@ -177,8 +192,9 @@ def test_no_line_runs_through_the_legend_of_the_loss() -> None:
 def test_figures_of_what_was_not_measured_are_not_made() -> None:
     whole = report_case.results()
     bare = whole.benchmarks["heldout"].model_copy(update={"pairwise": None})
-    files = paper_files(whole.model_copy(update={"benchmarks": {"heldout": bare}}), [])
-    assert set(files) == {"measures.tex", "loss.svg", "loss.pdf", "loss.png"}
+    files = figures(whole.model_copy(update={"benchmarks": {"heldout": bare}}))
+    tables = {"experiment.tex", "measures.tex", "heldout_loss.tex"}
+    assert set(files) == tables | {"loss.svg", "loss.pdf", "loss.png"}
 
 
 def card(recipe: Recipe, results: Results | None = None) -> ModelCard:

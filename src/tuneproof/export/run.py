@@ -77,7 +77,7 @@ def export_all(run: RunDir, out: Path) -> Made:
         missing.append(f"tables and figures: {behind['report']}")
     else:
         curve = read_records(run.stage("train") / "loss.jsonl", LossPoint)
-        for name, text in paper_files(results, curve).items():
+        for name, text in paper_files(results, for_publication(recipe), curve).items():
             write_atomic(out / "paper" / name, text)
             files.append(out / "paper" / name)
     left_out: dict[str, int] = {}
