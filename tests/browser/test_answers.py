@@ -386,3 +386,24 @@ def test_on_paper_there_are_no_controls(report: Path, visit: Visit) -> None:
             part
         )
     assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_on_paper_what_folds_is_open_and_bullets_lie_on_the_page(
+    report: Path, visit: Visit
+) -> None:
+    page, _ = visit(report)
+    closed = page.locator("details:not([open])")
+    before = closed.count()
+    assert before
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert closed.count() == 0
+    page.emulate_media(media="print")
+    assert page.is_visible("details.more td code"), "nobody can reproduce without the digests"
+    for part in (".reasons", ".findings"):
+        # A marker needs about 1.3 em: with less it lies left of the paper's edge.
+        room = page.eval_on_selector(part, "it => parseFloat(getComputedStyle(it).paddingLeft)")
+        assert room >= 1.5 * 12.6
+    rule = page.eval_on_selector("caption", "it => getComputedStyle(it).breakAfter")
+    assert rule == "avoid"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert closed.count() == before

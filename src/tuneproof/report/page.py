@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _WIDTHS = (736, 340)  # a drawing for wide screens and paper, one for narrow screens
 _FOREST_WIDTH = 180
 _RATES_WIDTH = 260
-SCRIPTS = ("loss.js", "words.js", "question.js", "answers.js")
+SCRIPTS = ("loss.js", "words.js", "question.js", "answers.js", "print.js")
 """The page's script, in this order."""
 MOST_WITHOUT_SCRIPT = 900_000
 """Characters of the questions and answers that stand in the page for readers without scripts; of
