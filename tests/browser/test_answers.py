@@ -365,6 +365,19 @@ def test_the_first_tab_is_the_skip_link_and_focus_can_be_seen(report: Path, visi
         pytest.fail("the controls were not reached")
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_key_figures_beside_each_other_share_a_line(report: Path, visit: Visit, width: int) -> None:
+    page, _ = visit(report, viewport={"width": width, "height": 900})
+    found = page.eval_on_selector_all(
+        ".figures .value",
+        "all => all.map(it => [it.getBoundingClientRect(), getComputedStyle(it)])"
+        ".map(([box, style]) => [Math.round(box.top), box.height, parseFloat(style.lineHeight)])",
+    )
+    # 1280 px have room for all; 390 px for two in a row.
+    assert len({top for top, *_ in found}) <= -(-len(found) // (2 if width == 390 else 4))
+    assert all(height < 1.5 * line for _, height, line in found), "a numeral is broken"
+
+
 def test_every_control_has_a_name(report: Path, visit: Visit) -> None:
     page, _ = visit(report)
     nameless = page.evaluate(

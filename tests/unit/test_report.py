@@ -16,10 +16,12 @@ from tests.unit.report_reading import (
     Page,
     data_of,
     outside_fences,
+    render,
     write,
 )
 from tuneproof.recipe import VerdictRule
 from tuneproof.records import Arm, Judgment, Ledger, LossPoint, Stop
+from tuneproof.report import content
 from tuneproof.report.cases import Case, build_cases
 from tuneproof.report.content import rule
 from tuneproof.report.markdown import cell, fence, inline
@@ -93,6 +95,18 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     for name in FILES:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(FILES)
+
+
+def test_the_figure_that_the_verdict_rests_on_is_marked() -> None:
+    figures = content.key_figures(case.results())
+    assert [f.label for f in figures if f.decides] == ["Held-out loss"]
+    assert Page(render("index.html", case.results())).text.count("the verdict rests on this") == 1
+
+
+@pytest.mark.parametrize("n", range(2, 40))
+def test_no_key_figure_is_left_alone_in_a_row(n: int) -> None:
+    columns = content.figure_columns(n)
+    assert n <= columns or n % columns != 1
 
 
 def test_loss_csv_holds_every_point_and_leaves_empty_what_was_not_logged(tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ def render_page(
             rule=content.rule(recipe.verdict),
             bars=_bars(results, recipe),
             findings=findings,
-            key_figures=content.key_figures(results),
+            key_figures=(figures := content.key_figures(results)),
+            figure_columns=content.figure_columns(len(figures)),
             heldout=content.heldout_measures(results),
             splits=_splits(results),
             benchmarks=[
