@@ -104,6 +104,7 @@ def render_page(
             figure_columns=content.figure_columns(len(figures)),
             heldout=content.heldout_measures(results),
             splits=_splits(results),
+            forest_width=_FOREST_WIDTH,
             benchmarks=[
                 (content.benchmark(name, b), behaviours.get(name, ()))
                 for name, b in results.benchmarks.items()
@@ -263,8 +264,12 @@ def _charts(curve: Sequence[LossPoint], best_step: int | None) -> list[drawing.L
 _Drawn = tuple[str, content.Measure, drawing.ForestRow | None]
 
 
-def _splits(results: Results) -> list[tuple[str, str, list[_Drawn]]]:
-    """The held-out loss of the parts: (title, what a part is, (name, loss, difference drawn))."""
+_Split = tuple[str, str, list[_Drawn], tuple[drawing.Tick, ...]]
+
+
+def _splits(results: Results) -> list[_Split]:
+    """The held-out loss of the parts: (title, what a part is, (name, loss, difference drawn),
+    the drawings' scale)."""
     if results.heldout_loss is None:
         return []
     found = []
@@ -272,11 +277,13 @@ def _splits(results: Results) -> list[tuple[str, str, list[_Drawn]]]:
         ("category", results.heldout_loss.by_category),
         ("adapter", results.heldout_loss.by_adapter),
     ):
-        drawn = drawing.forest([p.difference for p in pairs.values()], width=_FOREST_WIDTH)
+        differences = [p.difference for p in pairs.values()]
+        drawn = drawing.forest(differences, width=_FOREST_WIDTH)
+        ticks = drawing.forest_ticks(differences, width=_FOREST_WIDTH)
         rows = [
             (name, content.measure(content.HELDOUT_LOSS, pair), row)
             for (name, pair), row in zip(pairs.items(), drawn, strict=True)
         ]
         if rows:
-            found.append((f"Held-out loss by {what}", what.capitalize(), rows))
+            found.append((f"Held-out loss by {what}", what.capitalize(), rows, ticks))
     return found
