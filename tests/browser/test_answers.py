@@ -378,6 +378,15 @@ def test_key_figures_beside_each_other_share_a_line(report: Path, visit: Visit, 
     assert all(height < 1.5 * line for _, height, line in found), "a numeral is broken"
 
 
+def test_on_a_phone_a_wide_tables_caption_is_read_whole(report: Path, visit: Visit) -> None:
+    page, _ = visit(report, viewport={"width": 390, "height": 844})
+    found = page.eval_on_selector_all(
+        ".wide caption", "all => all.map(it => it.getBoundingClientRect().right)"
+    )
+    assert found
+    assert all(right <= 390 for right in found)
+
+
 def test_every_control_has_a_name(report: Path, visit: Visit) -> None:
     page, _ = visit(report)
     nameless = page.evaluate(

@@ -453,3 +453,19 @@ def test_the_page_can_be_read_by_ear(tmp_path: Path) -> None:
     wanted = [value[1:] for _, name, value in page.attributes if name == "href" and "#" in value]
     wanted += [value for _, name, value in page.attributes if name == "aria-labelledby"]
     assert set(wanted) <= set(names)
+
+
+def test_numbers_keep_their_units_and_texts_their_characters() -> None:
+    said = "It fell by 5 % to n = 3"
+    answers = [case.answer(0, Arm.TUNED, said), case.answer(0, Arm.BASE, said)]
+    page = render("index.html", case.results(), prompts=case.prompts(1), answers=answers)
+    assert said in page, "what a model wrote is shown to the character"
+    assert "0.0\u00a0%" in page
+    assert "0.0 %" not in page.partition('<section aria-labelledby="answers">')[0]
+
+
+def test_counts_are_aligned_to_the_right() -> None:
+    page = render("index.html", case.results())
+    for caption in ("Rows of the source, none lost in silence", "Rows of each split"):
+        head = page[: page.index(f"<caption>{caption}")]
+        assert head.rstrip().endswith('<table class="pairs numbers">')

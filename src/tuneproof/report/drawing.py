@@ -312,7 +312,6 @@ def forest_ticks(estimates: Sequence[Estimate], *, width: int) -> tuple[Tick, ..
         ticks = tuple(
             Tick(at=at(t), label=_tick_label(t, step))
             for t, step in _nice(at.low, at.high, most=most)
-            if LABEL <= at(t) <= width - LABEL
         )
         # A digit is about 7 px wide.
         if all(b.at - a.at > 7 * len(b.label) for a, b in pairwise(ticks)):

@@ -18,7 +18,7 @@ from tuneproof.report.cases import STOPS
 from tuneproof.report.embedded import embedded
 from tuneproof.report.experiment import experiment, in_one_line
 from tuneproof.report.meanings import meanings
-from tuneproof.report.numbers import Shown, count, duration, size
+from tuneproof.report.numbers import Shown, are_numbers, count, duration, size, unbroken
 from tuneproof.report.pairwise import decomposed
 from tuneproof.report.provenance import (
     ledger_rows,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jinja2 import Environment
+    from markupsafe import Markup
 
     from tuneproof.recipe import Recipe
     from tuneproof.records import LossPoint, Manifest
@@ -160,16 +161,26 @@ def _environment() -> Environment:
         size=size,
         waterfalls=_waterfalls,
         rates=_rates,
+        as_written=_as_written,
+        are_numbers=are_numbers,
         html_table=lambda table: Markup(to_html(table)),  # noqa: S704
     )
     return environment
 
 
 def _finalize(value: object) -> object:
-    """What the template prints: text made visible; text that is already markup left alone."""
+    """What the template prints: text made visible, no line ending between a number and its unit;
+    text that is already markup left alone."""
     if isinstance(value, str) and not hasattr(value, "__html__"):
-        return visible(value)
+        return unbroken(visible(value))
     return value
+
+
+def _as_written(text: str) -> Markup:
+    """Text to be read or copied to the character: made visible and escaped, and no more."""
+    from markupsafe import escape
+
+    return escape(visible(text))
 
 
 def _policy(style: str, script: str) -> str:
