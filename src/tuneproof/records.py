@@ -560,7 +560,8 @@ class TrainingSummary(Record):
     had no token left to learn from. ``by_epoch`` has the epochs that were finished.
     ``processes_before`` is how many had come to the step it was resumed from, if not as many as
     finished it. ``packing`` names the attention and the loss of packed sequences, or why there
-    were none.
+    were none. ``lora_modules`` are those that PEFT put an adapter on, and ``hardware`` what the
+    machine has, by part; both are empty where they are not known.
     """
 
     seed: int | None = None
@@ -587,3 +588,5 @@ class TrainingSummary(Record):
     processes: int = 1
     processes_before: int | None = None
     packing: str = "none"
+    lora_modules: tuple[str, ...] = ()
+    hardware: dict[str, str] = Field(default_factory=dict)

@@ -354,8 +354,17 @@ def test_the_loss_under_the_pointer_is_that_of_the_table(report: Path, visit: Vi
     assert told == (
         f"train {at_100.train_loss:.3f} (step 100) · validation {best.eval_loss:.3f} (step 100)"
     )
+    # The cross stands at the step that is told, wherever the pointer is between two of them.
+    below = page.evaluate("document.documentElement.scrollHeight")
+    page.mouse.move(
+        box["x"] + scale * (left + (right - left) * 100.4 / 144), box["y"] + box["height"] / 2
+    )
+    assert "train" in page.inner_text("#at")
+    cross = float(chart.locator(".cross").get_attribute("x1"))
+    assert cross == pytest.approx(float(chart.locator(".at.train").get_attribute("cx")))
     page.mouse.move(2, 2)
     assert page.inner_text("#at") == ""
+    assert page.evaluate("document.documentElement.scrollHeight") == below, "the page moved"
     chart.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -399,6 +408,28 @@ def test_the_first_tab_is_the_skip_link_and_focus_can_be_seen(report: Path, visi
         pytest.fail("the controls were not reached")
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_key_figures_beside_each_other_share_a_line(report: Path, visit: Visit, width: int) -> None:
+    page, _ = visit(report, viewport={"width": width, "height": 900})
+    found = page.eval_on_selector_all(
+        ".figures .value",
+        "all => all.map(it => [it.getBoundingClientRect(), getComputedStyle(it)])"
+        ".map(([box, style]) => [Math.round(box.top), box.height, parseFloat(style.lineHeight)])",
+    )
+    # 1280 px have room for all; 390 px for two in a row.
+    assert len({top for top, *_ in found}) <= -(-len(found) // (2 if width == 390 else 4))
+    assert all(height < 1.5 * line for _, height, line in found), "a numeral is broken"
+
+
+def test_on_a_phone_a_wide_tables_caption_is_read_whole(report: Path, visit: Visit) -> None:
+    page, _ = visit(report, viewport={"width": 390, "height": 844})
+    found = page.eval_on_selector_all(
+        ".wide caption", "all => all.map(it => it.getBoundingClientRect().right)"
+    )
+    assert found
+    assert all(right <= 390 for right in found)
+
+
 def test_every_control_has_a_name(report: Path, visit: Visit) -> None:
     page, _ = visit(report)
     nameless = page.evaluate(
@@ -420,3 +451,24 @@ def test_on_paper_there_are_no_controls(report: Path, visit: Visit) -> None:
             part
         )
     assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_on_paper_what_folds_is_open_and_bullets_lie_on_the_page(
+    report: Path, visit: Visit
+) -> None:
+    page, _ = visit(report)
+    closed = page.locator("details:not([open])")
+    before = closed.count()
+    assert before
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert closed.count() == 0
+    page.emulate_media(media="print")
+    assert page.is_visible("details.more td code"), "nobody can reproduce without the digests"
+    for part in (".reasons", ".findings"):
+        # A marker needs about 1.3 em: with less it lies left of the paper's edge.
+        room = page.eval_on_selector(part, "it => parseFloat(getComputedStyle(it).paddingLeft)")
+        assert room >= 1.5 * 12.6
+    rule = page.eval_on_selector("caption", "it => getComputedStyle(it).breakAfter")
+    assert rule == "avoid"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert closed.count() == before

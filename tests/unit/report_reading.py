@@ -54,7 +54,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] = self.tags.get(tag, 0) + 1
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        # No-break spaces read as spaces, in attributes as in ``text``.
+        told = [(name, (value or "").replace("\u00a0", " ")) for name, value in attrs]
+        self.attributes += [(tag, name, value) for name, value in told]
         if tag in ("script", "style"):
             self._open.append(tag)
 

@@ -18,11 +18,13 @@ from tests.unit.report_reading import (
     cases_of,
     data_of,
     outside_fences,
+    render,
     write,
 )
 from tuneproof.errors import StageError
 from tuneproof.recipe import VerdictRule
 from tuneproof.records import Arm, Judgment, Ledger, LossPoint, Stop
+from tuneproof.report import content
 from tuneproof.report.cases import Case, build_cases
 from tuneproof.report.content import pairwise_results, rule
 from tuneproof.report.results_file import read_results
@@ -98,6 +100,18 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     for name in FILES:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(FILES)
+
+
+def test_the_figure_that_the_verdict_rests_on_is_marked() -> None:
+    figures = content.key_figures(case.results())
+    assert [f.label for f in figures if f.decides] == ["Held-out loss"]
+    assert Page(render("index.html", case.results())).text.count("the verdict rests on this") == 1
+
+
+@pytest.mark.parametrize("n", range(2, 40))
+def test_no_key_figure_is_left_alone_in_a_row(n: int) -> None:
+    columns = content.figure_columns(n)
+    assert n <= columns or n % columns != 1
 
 
 def test_loss_csv_holds_every_point_and_leaves_empty_what_was_not_logged(tmp_path: Path) -> None:
@@ -511,3 +525,19 @@ def test_the_page_can_be_read_by_ear(tmp_path: Path) -> None:
     wanted = [value[1:] for _, name, value in page.attributes if name == "href" and "#" in value]
     wanted += [value for _, name, value in page.attributes if name == "aria-labelledby"]
     assert set(wanted) <= set(names)
+
+
+def test_numbers_keep_their_units_and_texts_their_characters() -> None:
+    said = "It fell by 5 % to n = 3"
+    answers = [case.answer(0, Arm.TUNED, said), case.answer(0, Arm.BASE, said)]
+    page = render("index.html", case.results(), prompts=case.prompts(1), answers=answers)
+    assert said in page, "what a model wrote is shown to the character"
+    assert "0.0\u00a0%" in page
+    assert "0.0 %" not in page.partition('<section aria-labelledby="answers">')[0]
+
+
+def test_counts_are_aligned_to_the_right() -> None:
+    page = render("index.html", case.results())
+    for caption in ("Rows of the source, none lost in silence", "Rows of each split"):
+        head = page[: page.index(f"<caption>{caption}")]
+        assert head.rstrip().endswith('<table class="pairs numbers">')

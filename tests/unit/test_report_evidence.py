@@ -127,7 +127,7 @@ def test_every_number_of_the_new_sections_is_a_records() -> None:
     text = render("report.md", results)
     parts = [
         text[text.index("##### Where the win") : text.index("## Does the judge")],
-        text[text.index("## Does the judge") : text.index("## Training")],
+        text[text.index("## Does the judge") : text.index("## The experiment")],
     ]
     known: set[str] = set()
     for value in _values(results.model_dump()):

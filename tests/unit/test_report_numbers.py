@@ -4,7 +4,17 @@ from typing import Any
 
 import pytest
 
-from tuneproof.report.numbers import count, duration, moment, number, parts, share_of, size
+from tuneproof.report.numbers import (
+    are_numbers,
+    count,
+    duration,
+    moment,
+    number,
+    parts,
+    share_of,
+    size,
+    unbroken,
+)
 from tuneproof.results import Estimate
 
 
@@ -125,3 +135,16 @@ def test_counts_shares_and_sizes() -> None:
     assert share_of(4_194_304, 6_742_609_920) == "0.0622 %"
     assert share_of(0, 0) == "–"
     assert (size(812), size(1_048_576), size(3 * 2**40)) == ("812 B", "1.0 MiB", "3.0 TiB")
+
+
+def test_no_line_ends_inside_a_number_with_its_unit() -> None:
+    said = "55.9 % (95 % interval 1 to 2, n = 17) is 3.6 points, 100 times"
+    whole = (
+        "55.9\u00a0% (95\u00a0% interval 1 to 2, n\u00a0=\u00a017) is 3.6\u00a0points, 100 times"
+    )
+    assert unbroken(said) == whole
+
+
+def test_a_column_of_numbers_is_known() -> None:
+    assert are_numbers(["12,008", "1,501", "0", "41.4 %", "−0.5"])
+    assert not are_numbers(["12,008", "3 of 4"])

@@ -84,11 +84,13 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One key figure: a difference, or a win rate, with its interval and n."""
+    """One key figure: a difference, or a win rate, with its interval and n. ``decides`` marks the
+    one that the verdict rests on."""
 
     label: str
     shown: Shown
     explained: str
+    decides: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +165,7 @@ def outcome(results: Results) -> str:
 def key_figures(results: Results) -> list[Figure]:
     """One figure for each headline measure that was taken: differences, and the win rates."""
     several = len(results.benchmarks) > 1
+    deciding = verdict_figure(results)
     pairs: list[tuple[Kind, ArmPair | None]] = []
     rates: list[Figure] = []
     for name, result in results.benchmarks.items():
@@ -179,11 +182,22 @@ def key_figures(results: Results) -> list[Figure]:
             explained = _explained(WIN_RATE, found.opponent)
             rates.append(Figure(label=WIN_RATE.label + of, shown=shown, explained=explained))
             rates += _remaining(found, of)
-    return [
+    figures = [
         *_differences([(HELDOUT_LOSS, results.heldout_loss)]),
         *rates,
         *_differences(pairs),
     ]
+    return [
+        replace(f, decides=True)
+        if (f.label, f.shown, f.explained) == (deciding.label, deciding.shown, deciding.explained)
+        else f
+        for f in figures
+    ]
+
+
+def figure_columns(n: int) -> int:
+    """How many key figures stand beside each other, so that none is left alone in the last row."""
+    return next((c for c in (5, 4, 3) if n % c != 1), 5)
 
 
 def _remaining(found: PairwiseResult, of: str) -> Iterator[Figure]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuneproof.report import content, evidence
+from tuneproof.report.experiment import experiment, in_one_line
 from tuneproof.report.meanings import meanings
 from tuneproof.report.numbers import NOT_MEASURED, Shown, count, duration, moment
 from tuneproof.report.provenance import (
@@ -52,6 +53,7 @@ def render_markdown(
         *_verdict(results, recipe, findings),
         *_measures(results),
         *_judges(results),
+        *_experiment(results, recipe),
         *_training(results),
         *_data(results),
         *_answers(cases),
@@ -91,7 +93,11 @@ def _verdict(results: Results, recipe: Recipe, findings: Sequence[str]) -> list[
     figure = content.verdict_figure(results)
     standing, beside = evidence.standing(results), evidence.beside_verdict(results)
     more = "".join(f"; {cell(part)}" for part in (beside, figure.explained) if part)
-    blocks = [f"# {inline(results.name)}", f"**{cell(results.verdict.sentence)}**"]
+    blocks = [
+        f"# {inline(results.name)}",
+        f"**{cell(results.verdict.sentence)}**",
+        inline(in_one_line(results, recipe)),
+    ]
     if results.missing:
         blocks += [
             f"> **{content.not_whole(results)}** This is a report of what the run holds. Missing:",
@@ -230,6 +236,16 @@ def _judges(results: Results) -> list[str]:
 def _own_table(table: Table) -> list[str]:
     """A benchmark's own table, as the original tool prints it."""
     return [f"{cell(table.caption)}:", to_markdown(table)]
+
+
+def _experiment(results: Results, recipe: Recipe) -> list[str]:
+    blocks = ["## The experiment"]
+    for part in experiment(results, recipe):
+        blocks += [
+            f"{part.title}:",
+            _table(("Setting", "Value"), [(cell(a), cell(b)) for a, b in part.rows]),
+        ]
+    return blocks
 
 
 def _training(results: Results) -> list[str]:

@@ -5,14 +5,19 @@ Only wording lives here. What is measured in which unit is known to ``content``.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tuneproof.results import Estimate
 
 NOT_MEASURED = "not measured"
+_INSIDE = re.compile(r"(?<=\d) (?=%|points?\b)|\bn = (?=\d)")
+_NUMBER = re.compile(r"[−+]?\d[\d,]*(\.\d+)?( %)?")
 _USUAL_LEVEL = 0.95
 _MOST_DIGITS, _MOST_DIGITS_PERCENT = 5, 3
 
@@ -110,6 +115,17 @@ def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
     if not float(text.replace(",", "")):
         return text
     return f"−{text}" if value < 0 else f"+{text}" if signed else text
+
+
+def unbroken(text: str) -> str:
+    """The text with no line ending inside ``55.9 %``, ``3.6 points`` or ``n = 17``: their spaces
+    are no-break spaces."""
+    return _INSIDE.sub(lambda m: m[0].replace(" ", "\u00a0"), text)
+
+
+def are_numbers(texts: Iterable[str]) -> bool:
+    """Whether all are bare numbers, which are read in a column aligned to the right."""
+    return all(_NUMBER.fullmatch(text) for text in texts)
 
 
 def count(value: int) -> str:

@@ -80,20 +80,15 @@ def ledger_rows(ledger: Ledger | None) -> list[tuple[str, str]]:
 
 def training_rows(results: Results) -> list[tuple[str, str]]:
     """(What, how much) for every line of the training summary; of the first adapter's training,
-    with a line for each of the others."""
+    with a line for each of the others. How it was set up is in ``experiment``."""
     t = results.training
     if t is None:
         return []
-    trainable = share_of(t.trainable_parameters, t.total_parameters)
     best, final = _best(t), _final(t)
     return [
         (
             "Optimizer steps",
             f"{count(t.steps)} ({t.epochs:.3g} epoch{'' if t.epochs == 1 else 's'})",
-        ),
-        (
-            "Trainable parameters",
-            f"{count(t.trainable_parameters)} of {count(t.total_parameters)} ({trainable})",
         ),
         ("Training rows", count(t.rows)),
         (
@@ -126,7 +121,6 @@ def training_rows(results: Results) -> list[tuple[str, str]]:
         ("Lowest validation loss", f"{best} (as logged)" if best != NOT_MEASURED else best),
         ("Last train loss", f"{final} (as logged)" if final != NOT_MEASURED else final),
         ("Duration", duration(t.duration_s)),
-        ("Precision and device", f"{t.dtype}, {t.device}"),
         *(
             (
                 f"Adapter {which} (seed {'not known' if o.seed is None else o.seed})",
