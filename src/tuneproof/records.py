@@ -357,9 +357,10 @@ class Similarity(Record):
 
 
 class UnsureTry(Record):
-    """A try of a judge request that may have to be paid for, though nobody told its price.
+    """A try of a judge request that may have to be paid for, though no journal has its reply.
 
-    ``usd`` is the most that it can cost. ``key`` is its number, in the order of the journal.
+    ``usd`` is the most that it can cost, or what it did cost where a reply came that was not to be
+    kept. ``key`` is its number, in the order of the journal.
     """
 
     key: str
@@ -370,16 +371,18 @@ class UnsureTry(Record):
 class BatchEvent(Record):
     """What happened to a batch of judge requests that is asked for all at once, and takes hours.
 
-    ``planned``: the batch ``tag`` is about to be made of the requests ``keys``; ``made``: the
-    endpoint calls it ``batch_id``; ``dropped``: these ``keys`` of it will never have a reply in it,
-    so that they can be asked again. ``key`` tells the events apart.
+    ``planned``: the batch ``tag`` is about to be made of the requests ``keys``, which cost at most
+    ``usd``; ``made``: the endpoint calls it ``batch_id``; ``dropped``: these ``keys`` of it will
+    never have a reply in it, so that they can be asked again; ``ended``: it is at work no more, and
+    the replies to these ``keys`` are from it. ``key`` tells the events apart.
     """
 
     key: str
     tag: str
-    event: Literal["planned", "made", "dropped"]
+    event: Literal["planned", "made", "dropped", "ended"]
     batch_id: str | None = None
     keys: tuple[str, ...] = ()
+    usd: float | None = None
 
 
 class Preference(Record):
@@ -557,7 +560,8 @@ class TrainingSummary(Record):
     had no token left to learn from. ``by_epoch`` has the epochs that were finished.
     ``processes_before`` is how many had come to the step it was resumed from, if not as many as
     finished it. ``packing`` names the attention and the loss of packed sequences, or why there
-    were none.
+    were none. ``lora_modules`` are those that PEFT put an adapter on, and ``hardware`` what the
+    machine has, by part; both are empty where they are not known.
     """
 
     seed: int | None = None
@@ -584,3 +588,5 @@ class TrainingSummary(Record):
     processes: int = 1
     processes_before: int | None = None
     packing: str = "none"
+    lora_modules: tuple[str, ...] = ()
+    hardware: dict[str, str] = Field(default_factory=dict)

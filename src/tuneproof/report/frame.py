@@ -12,6 +12,7 @@ import hashlib
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from tuneproof.report.numbers import unbroken
 from tuneproof.report.untrusted import visible
 
 if TYPE_CHECKING:
@@ -52,9 +53,10 @@ def policy(style: str, script: str = "") -> str:
 
 
 def _finalize(value: object) -> object:
-    """What a template prints: text made visible; text that is already markup left alone."""
+    """What a template prints: text made visible, no line ending between a number and its unit;
+    text that is already markup left alone."""
     if isinstance(value, str) and not hasattr(value, "__html__"):
-        return visible(value)
+        return unbroken(visible(value))
     return value
 
 
