@@ -94,6 +94,11 @@ def adapter(model: PeftModel) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for n, p in model.named_parameters() if "lora_" in n])
 
 
+def first_two(folder: Path) -> list[dict[str, list[int]]]:
+    tokenizer = load_tokenizer(Model(id=str(folder)))
+    return packed_features(Train(**TRAIN), tokenizer, encoded(folder, 2))
+
+
 def trained(
     folder: Path, out: Path, **train: Any
 ) -> tuple[list[float], list[float], torch.Tensor, str]:
@@ -231,7 +236,7 @@ def test_packed_targets_are_those_of_the_collators(
         prompt_matches=True,
     )
     collator = make_collator(train, tokenizer)
-    features = packed_features(train, rows, pad=tokenizer.pad_token_id)
+    features = packed_features(train, tokenizer, rows)
     for row, feature in zip(rows, features, strict=True):
         batch = collator(make_features(train, [row]))
         assert feature["labels"] == batch["labels"][0].tolist()
@@ -370,7 +375,7 @@ def test_an_attention_that_leaks_is_refused(
 
     AttentionInterface.register("leaky", leaky)
     model = tiny(tiny_model)
-    features = packed_features(Train(**TRAIN), encoded(tiny_model, 2), pad=2)
+    features = first_two(tiny_model)
     problem = prove(model, Packing(attention="leaky", loss="chunked"), features, longest=96)
     assert problem == "what stands in one sequence changes the loss of the next"
     monkeypatch.setattr(packed, "candidates", lambda _: ("leaky", "sdpa"))
@@ -405,7 +410,7 @@ def test_an_attention_that_cannot_be_compiled_is_passed_over(
     monkeypatch.setattr(inductor, "force_disable_caches", True)
     monkeypatch.setattr(packed, "candidates", lambda _: (attention.FLEX, attention.POSITIONS))
     model = tiny(tiny_model)
-    features = packed_features(Train(**TRAIN), encoded(tiny_model, 2), pad=2)
+    features = first_two(tiny_model)
     chosen = choose_packing(model, features, longest=96)
     assert isinstance(chosen, Packing)
     assert chosen.attention == attention.POSITIONS
@@ -460,7 +465,7 @@ def test_a_model_that_does_more_than_ours_is_computed_by_its_own_means(
 def test_an_adapter_on_the_head_is_trained_with_its_logits(tiny_model: Path) -> None:
     model = tiny(tiny_model, target_modules=("q_proj", "lm_head"))
     assert loss_ways(base_of(model)) == ("supervised logits",)
-    features = packed_features(Train(**TRAIN), encoded(tiny_model, 2), pad=2)
+    features = first_two(tiny_model)
     chosen = choose_packing(model, features, longest=96)
     assert isinstance(chosen, Packing)
     assert chosen.loss == "supervised logits"

@@ -42,7 +42,7 @@ def candidates(device: torch.device) -> tuple[str, ...]:
 
         flash = ("flash_attention_2",) if is_flash_attn_2_available() else ()
         return (VARLEN, *flash, FLEX, POSITIONS)
-    return (SEGMENTS, POSITIONS) if device.type == "cpu" else (POSITIONS,)
+    return (SEGMENTS, POSITIONS)
 
 
 def register() -> None:

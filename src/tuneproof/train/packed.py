@@ -309,9 +309,8 @@ def choose_packing(
     unfit = depends_on_the_batch(base.config, longest=longest)
     if unfit is not None:
         return (unfit,)
-    device = next(model.parameters()).device
     refused: list[str] = []
-    for attention in candidates(device):
+    for attention in candidates(_weights(model).device):
         of_losses: list[str] = []
         for loss in loss_ways(base):
             packing = Packing(attention=attention, loss=loss, passed_over=(*refused, *of_losses))

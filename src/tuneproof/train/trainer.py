@@ -166,21 +166,14 @@ def make_features(train: Train, rows: Sequence[EncodedRow]) -> list[Feature]:
     ]
 
 
-def packed_features(train: Train, rows: Sequence[EncodedRow], *, pad: int) -> list[Feature]:
-    """The rows with the labels that ``make_collator``'s batches give them.
-
-    Args:
-        pad: the pad token's id, which the reference's collator takes out of the loss wherever it
-            stands.
-    """
-    if not _as_the_reference(train):
-        return [{"input_ids": list(r.token_ids), "labels": r.labels} for r in rows]
+def packed_features(
+    train: Train, tokenizer: PreTrainedTokenizerBase, rows: Sequence[EncodedRow]
+) -> list[Feature]:
+    """The rows with the labels that ``make_collator``'s batches give them."""
+    collate = make_collator(train, tokenizer)
     return [
-        {
-            "input_ids": list(row.token_ids),
-            "labels": [IGNORED if t == pad else t for t in row.token_ids],
-        }
-        for row in rows
+        {"input_ids": feature["input_ids"], "labels": collate([feature])["labels"][0].tolist()}
+        for feature in make_features(train, rows)
     ]
 
 
@@ -270,9 +263,8 @@ def packing_for(
     if not train.packing:
         _refuse_several("the recipe asks for padding")
         return None, "none: the recipe asks for padding"
-    pad = int(tokenizer.pad_token_id)
     chosen = choose_packing(
-        model, packed_features(train, rows[:2], pad=pad), longest=train.max_length
+        model, packed_features(train, tokenizer, rows[:2]), longest=train.max_length
     )
     if isinstance(chosen, Packing):
         said = f"attention {chosen.attention}, loss {chosen.loss}"
@@ -313,9 +305,8 @@ def make_trainer(
     arguments = training_arguments(
         train, monitor, n_rows=len(rows), seed=seed, bf16=bf16, out=out, packed=packed
     )
-    pad = int(tokenizer.pad_token_id)
     features = [
-        packed_features(train, r, pad=pad) if packed else make_features(train, r)
+        packed_features(train, tokenizer, r) if packed else make_features(train, r)
         for r in (rows, validation)
     ]
     trainer = (_PackedTrainer if packed else _Trainer)(
