@@ -105,7 +105,9 @@ class Stage:
     gives the other named parts of the key; ``check`` refuses what cannot work before anything is
     written; ``scratch`` folders go once the manifest is written. ``joint`` stages are run by all
     processes where there are several; the others by the first alone. ``less_memory`` is what to do
-    where the machine's does not suffice.
+    where the machine's does not suffice. ``half_done`` says how far the work is that a run left
+    which did not finish: it is gone on with under another key too, and the stage itself refuses
+    what it cannot go on with (``check``, ``run``). Without it, half-done work of another key goes.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Stage:
     run: Callable[[Run, Path], StageResult]
     scratch: tuple[str, ...] = ()
     joint: bool = False
+    half_done: Callable[[Run], str | None] | None = None
     less_memory: str = "Run on a machine with more of it."
 
 
@@ -163,7 +166,9 @@ def status_of(stage: Stage, run: Run) -> StageStatus:
         return StageStatus(stage=stage.name, state="waits", reasons=(f"{inputs} has not finished",))
     manifest = run.dir.manifest(stage.name)
     if manifest is None:
-        return StageStatus(stage=stage.name, state="missing")
+        left = stage.half_done(run) if stage.half_done is not None else None
+        reasons = () if left is None else (f"it has not finished ({left})",)
+        return StageStatus(stage=stage.name, state="missing", reasons=reasons)
     parts = _key_parts(stage, run, inputs)
     if digest_value(parts) != manifest.key:
         return StageStatus(
@@ -284,15 +289,18 @@ def _execute_stage(stage: Stage, run: Run, status: StageStatus) -> None:
     key = digest_value(parts)
     folder = run.dir.stage(stage.name)
     begun = folder / "begun.json"
-    # Half-done work of the same key is gone on with; that of another key is no use.
+    # Half-done work of the same key is gone on with; that of another key is mostly no use.
     same = begun.is_file() and json.loads(begun.read_text("utf-8")).get("key") == key
+    finished = (folder / "manifest.json").is_file()
+    usable = stage.half_done is not None and not finished and stage.half_done(run) is not None
     (folder / "manifest.json").unlink(missing_ok=True)
     sweep(folder)
-    if not same:
+    if not (same or usable):
         empty_stage(folder)
+    if not same:
         write_atomic(begun, json.dumps({"key": key}) + "\n")
     why = f" ({'; '.join(status.reasons[:3])})" if status.reasons else ""
-    run.reporter.stage(stage.name, f"{'going on' if same else 'starting'}{why}")
+    run.reporter.stage(stage.name, f"{'going on' if same or usable else 'starting'}{why}")
 
     started, clock = datetime.now(UTC), time.monotonic()
     result = stage.run(run, folder)

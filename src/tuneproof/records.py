@@ -553,7 +553,9 @@ class TrainingSummary(Record):
     had no token left to learn from. ``by_epoch`` has the epochs that were finished.
     ``processes_before`` is how many had come to the step it was resumed from, if not as many as
     finished it. ``packing`` names the attention and the loss of packed sequences, or why there
-    were none.
+    were none. ``computed_with`` has the settings that change no optimizer step, from step 0 on and
+    from each step at which the training was taken up with others. ``max_grad_norm`` is the norm
+    to which the gradient of a step was clipped.
     """
 
     seed: int | None = None
@@ -580,3 +582,5 @@ class TrainingSummary(Record):
     processes: int = 1
     processes_before: int | None = None
     packing: str = "none"
+    computed_with: tuple[str, ...] = ()
+    max_grad_norm: float | None = None
