@@ -35,6 +35,7 @@ from tuneproof.workspace import (
     flatten,
     git_state,
     package_versions,
+    remove_damaged,
     sweep,
     write_atomic,
 )
@@ -273,7 +274,8 @@ def _take_part(stage: Stage, run: Run) -> StageStatus:
         if status.state == "fresh":
             return status
         inputs = _input_files(stage, run)
-        if not isinstance(inputs, str) and begun.is_file():
+        idle = (begun.parent / "manifest.json").is_file()
+        if not isinstance(inputs, str) and begun.is_file() and not idle:
             key = digest_value(_key_parts(stage, run, inputs))
             if json.loads(begun.read_text("utf-8")).get("key") == key:
                 with _lacking(stage, run.dir.stage(stage.name)):
@@ -293,6 +295,10 @@ def _execute_stage(stage: Stage, run: Run, status: StageStatus) -> None:
     same = begun.is_file() and json.loads(begun.read_text("utf-8")).get("key") == key
     finished = (folder / "manifest.json").is_file()
     usable = stage.half_done is not None and not finished and stage.half_done(run) is not None
+    manifest = run.dir.manifest(stage.name)
+    if manifest is not None:
+        remove_damaged(manifest, run.dir)
+    # From here on the other processes may begin.
     (folder / "manifest.json").unlink(missing_ok=True)
     sweep(folder)
     if not (same or usable):

@@ -267,6 +267,25 @@ def test_one_of_several_adapters(
     assert not torch.equal(weights(tmp_path / "third"), weights(tmp_path / "other"))
 
 
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_a_damaged_adapter_is_trained_again_and_the_other_is_not(
+    tmp_path: Path, tiny_recipe: Callable[..., Path], damage: str
+) -> None:
+    """The stage's key is the same, and the adapter's summary is there: it looked finished."""
+    recipe, folder = tiny_recipe(n_rows=120, train=SHORT), tmp_path / "run"
+    go_on(recipe, folder, "train.seeds=2")
+    before = weights(folder, "adapter-2")
+    file = folder / "train/adapter-2/adapter_model.safetensors"
+    raw = file.read_bytes()
+    file.unlink()
+    if damage == "changed":
+        file.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    written = (folder / "train/adapter/adapter_model.safetensors").stat().st_mtime_ns
+    go_on(recipe, folder, "train.seeds=2")
+    assert torch.equal(weights(folder, "adapter-2"), before)
+    assert (folder / "train/adapter/adapter_model.safetensors").stat().st_mtime_ns == written
+
+
 def test_an_exploded_training_begins_anew_with_another_rate(
     tmp_path: Path, tiny_recipe: Callable[..., Path]
 ) -> None:

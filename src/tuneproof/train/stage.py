@@ -16,7 +16,14 @@ from tuneproof.errors import DataError
 from tuneproof.processes import count, rank
 from tuneproof.progress import hush_transformers
 from tuneproof.records import Ledger, PreparedRow, Split, TrainingSummary
-from tuneproof.train.checkpoint import BY_DIGEST, Owner, checkpoint_of, is_of, recipe_settings
+from tuneproof.train.checkpoint import (
+    BY_DIGEST,
+    WEIGHTS,
+    Owner,
+    checkpoint_of,
+    is_of,
+    recipe_settings,
+)
 from tuneproof.train.curve import epoch_losses, loss_curve
 from tuneproof.workspace import (
     digest_value,
@@ -230,8 +237,10 @@ class _Adapter:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it was trained to its end, as this recipe has it."""
-        return self.summary.is_file() and is_of(self.owner, self.state)
+        """Whether it was trained to its end, as this recipe has it, and all of it is there."""
+        wrote = (self.summary, self.curve, self.folder / "adapter_config.json")
+        there = all(p.is_file() for p in (*wrote, self.folder / WEIGHTS))
+        return there and is_of(self.owner, self.state)
 
     def read_summary(self) -> TrainingSummary:
         """What its training did, once it is finished."""
