@@ -35,6 +35,7 @@ from tuneproof.workspace import (
     flatten,
     git_state,
     package_versions,
+    remove_damaged,
     sweep,
     write_atomic,
 )
@@ -106,7 +107,10 @@ class Stage:
     written; ``scratch`` folders go once the manifest is written. ``joint`` stages are run by all
     processes where there are several; the others by the first alone. ``replaces`` is said of one
     that puts a whole new folder in the place of its own when it has succeeded: until then the old
-    one stays. ``less_memory`` is what to do where the machine's does not suffice.
+    one stays. ``less_memory`` is what to do where the machine's does not suffice. ``half_done``
+    says how far the work is that a run left which did not finish: it is gone on with under another
+    key too, and the stage itself refuses what it cannot go on with (``check``, ``run``). Without
+    it, half-done work of another key goes.
     """
 
     name: str
@@ -118,6 +122,7 @@ class Stage:
     scratch: tuple[str, ...] = ()
     joint: bool = False
     replaces: bool = False
+    half_done: Callable[[Run], str | None] | None = None
     less_memory: str = "Run on a machine with more of it."
 
 
@@ -165,7 +170,9 @@ def status_of(stage: Stage, run: Run) -> StageStatus:
         return StageStatus(stage=stage.name, state="waits", reasons=(f"{inputs} has not finished",))
     manifest = run.dir.manifest(stage.name)
     if manifest is None:
-        return StageStatus(stage=stage.name, state="missing")
+        left = stage.half_done(run) if stage.half_done is not None else None
+        reasons = () if left is None else (f"it has not finished ({left})",)
+        return StageStatus(stage=stage.name, state="missing", reasons=reasons)
     parts = _key_parts(stage, run, inputs)
     if digest_value(parts) != manifest.key:
         return StageStatus(
@@ -273,7 +280,8 @@ def _take_part(stage: Stage, run: Run) -> StageStatus:
         if status.state == "fresh":
             return status
         inputs = _input_files(stage, run)
-        if not isinstance(inputs, str) and begun.is_file():
+        idle = (begun.parent / "manifest.json").is_file()
+        if not isinstance(inputs, str) and begun.is_file() and not idle:
             key = digest_value(_key_parts(stage, run, inputs))
             if json.loads(begun.read_text("utf-8")).get("key") == key:
                 with _lacking(stage, run.dir.stage(stage.name)):
@@ -288,9 +296,9 @@ def _execute_stage(stage: Stage, run: Run, status: StageStatus) -> None:
     parts = _key_parts(stage, run, inputs)
     key = digest_value(parts)
     folder = run.dir.stage(stage.name)
-    same = not stage.replaces and _begin(folder, key)
+    goes_on = not stage.replaces and _begin(stage, run, key)
     why = f" ({'; '.join(status.reasons[:3])})" if status.reasons else ""
-    run.reporter.stage(stage.name, f"{'going on' if same else 'starting'}{why}")
+    run.reporter.stage(stage.name, f"{'going on' if goes_on else 'starting'}{why}")
 
     started, clock = datetime.now(UTC), time.monotonic()
     result = stage.run(run, folder)
@@ -323,17 +331,25 @@ def _execute_stage(stage: Stage, run: Run, status: StageStatus) -> None:
     run.reporter.stage(stage.name, f"done in {duration:.1f} s")
 
 
-def _begin(folder: Path, key: str) -> bool:
+def _begin(stage: Stage, run: Run, key: str) -> bool:
     """Make a stage's folder ready for work of that key; returns whether some of it is there."""
+    folder = run.dir.stage(stage.name)
     begun = folder / "begun.json"
-    # Half-done work of the same key is gone on with; that of another key is no use.
+    # Half-done work of the same key is gone on with; that of another key is mostly no use.
     same = begun.is_file() and json.loads(begun.read_text("utf-8")).get("key") == key
+    finished = (folder / "manifest.json").is_file()
+    usable = stage.half_done is not None and not finished and stage.half_done(run) is not None
+    manifest = run.dir.manifest(stage.name)
+    if manifest is not None:
+        remove_damaged(manifest, run.dir)
+    # From here on the other processes may begin.
     (folder / "manifest.json").unlink(missing_ok=True)
     sweep(folder)
-    if not same:
+    if not (same or usable):
         empty_stage(folder)
+    if not same:
         write_atomic(begun, json.dumps({"key": key}) + "\n")
-    return same
+    return same or usable
 
 
 @contextlib.contextmanager

@@ -136,12 +136,14 @@ class Train(Section):
     and trains the same steps as padding would; None is ``micro_batch_size`` × ``max_length``.
     Without it ``micro_batch_size`` sequences go through the model at once, padded to the longest;
     with it they are still the batches that the validation loss is a mean of.
-    ``max_steps`` ends training early.
+    ``max_steps`` is the most steps there are: the whole schedule, warm-up and decay, is laid over
+    the steps that are left, as if the epochs ended there.
     ``over_length`` says what becomes of a row of more than ``max_length`` tokens: ``cut`` at its
     end, ``shorten-context`` until the response fits, or ``drop``. ``eval_steps`` is also the
     distance between checkpoints, so that the best one can be kept; ``eval_rows`` measures the
     validation loss on that many rows (None: on all). ``seeds`` trains that many adapters, with
-    the recipe's seed and those after it.
+    the recipe's seed and those after it. Fixed: AdamW's betas (0.9, 0.999) and epsilon (1e-8), and
+    the gradient of a step is clipped to norm 1.0, as the plain Trainer has them.
     """
 
     epochs: float = Field(default=3.0, gt=0)

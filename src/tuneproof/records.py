@@ -561,7 +561,10 @@ class TrainingSummary(Record):
     ``processes_before`` is how many had come to the step it was resumed from, if not as many as
     finished it. ``packing`` names the attention and the loss of packed sequences, or why there
     were none. ``lora_modules`` are those that PEFT put an adapter on, and ``hardware`` what the
-    machine has, by part; both are empty where they are not known.
+    machine has, by part; both are empty where they are not known. ``computed_with`` has the
+    settings that change no optimizer step, from step 0 on and from each step at which the training
+    was taken up with others. ``max_grad_norm`` is the norm to which the gradient of a step was
+    clipped.
     """
 
     seed: int | None = None
@@ -590,3 +593,5 @@ class TrainingSummary(Record):
     packing: str = "none"
     lora_modules: tuple[str, ...] = ()
     hardware: dict[str, str] = Field(default_factory=dict)
+    computed_with: tuple[str, ...] = ()
+    max_grad_norm: float | None = None

@@ -20,6 +20,7 @@ from tuneproof.workspace import digest_file, digest_value, replacing_folder
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tuneproof.records import TrainingSummary
     from tuneproof.results import MissingStage
 
 
@@ -145,7 +146,10 @@ def _model_check(run: Run) -> None:
 
 def _train_check(run: Run) -> None:
     from tuneproof.train.check import check_training
+    from tuneproof.train.checkpoint import check_half_done
 
+    if run.dir.manifest("train") is None:  # a finished training is replaced
+        check_half_done(run.recipe, run.dir.stage("train") / "checkpoints")
     _model_check(run)
     check_training(run.recipe, run.prepared.splits, run.reporter)
 
@@ -165,8 +169,31 @@ def _train_run(run: Run, folder: Path) -> StageResult:
             "tokens": sum(s.tokens for s in trained.summaries),
             **({"placebo steps": trained.placebo.steps} if trained.placebo else {}),
             "packing": "; ".join(sorted({s.packing for s in trained.summaries})),
+            "gradient clipped at norm": next((s.max_grad_norm for s in trained.summaries), None),
+            **_how_computed(trained.summaries, trained.placebo),
         },
     )
+
+
+def _how_computed(
+    summaries: Sequence[TrainingSummary], placebo: TrainingSummary | None
+) -> dict[str, str]:
+    """Where settings that change no step were changed on the way: the key has the last ones."""
+    found = {
+        f"{name}: {'; '.join(s.computed_with)}"
+        for name, s in (
+            *((f"adapter {n}", s) for n, s in enumerate(summaries, start=1)),
+            *([("placebo adapter", placebo)] if placebo else []),
+        )
+    }
+    spans = {span for line in found for span in line.partition(": ")[2].split("; ")}
+    return {"computed with": ". ".join(sorted(found))} if len(spans) > 1 else {}
+
+
+def _train_half_done(run: Run) -> str | None:
+    from tuneproof.train.checkpoint import half_done
+
+    return half_done(run.dir.stage("train") / "checkpoints")
 
 
 def _generate_parts(run: Run) -> Mapping[str, object]:
@@ -403,8 +430,10 @@ STAGES = (
         run=_train_run,
         scratch=("checkpoints",),
         joint=True,
-        less_memory="Lower train.micro_batch_size or train.token_budget, which change no optimizer "
-        "step, or set train.gradient_checkpointing=true.",
+        half_done=_train_half_done,
+        less_memory="Lower train.token_budget or set train.gradient_checkpointing=true, and give "
+        "the command again: they change no optimizer step, and it goes on from the last "
+        "checkpoint.",
     ),
     Stage(
         name="generate",

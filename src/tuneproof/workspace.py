@@ -370,13 +370,27 @@ def _of(stage: str, path: str) -> bool:
 
 def damaged_output(manifest: Manifest, run: RunDir) -> str | None:
     """The first output that is missing or is not the bytes that the stage wrote; None if intact."""
+    return next((why for o in manifest.outputs if (why := _damage(o, run)) is not None), None)
+
+
+def _damage(output: OutputFile, run: RunDir) -> str | None:
+    path = run.resolve(output.path)
+    if not path.is_file():
+        return f"{output.path} is missing"
+    if path.stat().st_size != output.bytes or digest_file(path) != output.sha256:
+        return f"{output.path} was changed"
+    return None
+
+
+def remove_damaged(manifest: Manifest, run: RunDir) -> None:
+    """Remove, in the stage's folder, outputs that are not the bytes that the stage wrote.
+
+    A stage that goes on from what is there would take them for its own.
+    """
     for output in manifest.outputs:
         path = run.resolve(output.path)
-        if not path.is_file():
-            return f"{output.path} is missing"
-        if path.stat().st_size != output.bytes or digest_file(path) != output.sha256:
-            return f"{output.path} was changed"
-    return None
+        if path.is_relative_to(run.stage(manifest.stage)) and _damage(output, run) is not None:
+            path.unlink(missing_ok=True)
 
 
 def empty_stage(folder: Path) -> None:

@@ -49,8 +49,8 @@ def fails(run: Run, error: BaseException, *, at: str = "train") -> str:
 def test_a_gpus_memory(run: Run) -> None:
     assert fails(run, torch.OutOfMemoryError(CUDA)) == (
         "train: there is too little memory (CUDA out of memory)\n"
-        "  Lower train.micro_batch_size or train.token_budget, which change no optimizer step, or "
-        "set train.gradient_checkpointing=true."
+        "  Lower train.token_budget or set train.gradient_checkpointing=true, and give the command "
+        "again: they change no optimizer step, and it goes on from the last checkpoint."
     )
     # The run can go on.
     execute(run, stages_until("train"))

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from tests.pipeline.test_pipeline import execute, make_run
 from tuneproof.records import LossPoint, TrainingSummary
+from tuneproof.train.checkpoint import lacking
 from tuneproof.workspace import RunDir, read_records
 
 if TYPE_CHECKING:
@@ -87,20 +88,16 @@ def test_two_processes_train_what_one_does(
     assert [json.loads(line)["ran"] for line in out.splitlines()] == [[]]
 
 
-def test_a_checkpoint_of_another_number_of_processes_is_gone_on_with(
-    tmp_path: Path, tiny_recipe: Callable[..., Path]
-) -> None:
-    recipe = tiny_recipe(n_rows=ROWS, train=TRAIN)
-    folder, alone = tmp_path / "run", tmp_path / "alone"
-    checkpoints = folder / "train/checkpoints/adapter"
+def by_hand(recipe: Path, folder: Path) -> list[subprocess.Popen[bytes]]:
+    """Two processes without torchrun, whose own outlive it when it is killed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # By hand: torchrun's own processes outlive it when it is killed.
-    both = [
+    return [
         subprocess.Popen(
             [sys.executable, "-m", "tuneproof", "train", str(recipe), "--run-dir", str(folder)],
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             env=os.environ
             | {
                 "OMP_NUM_THREADS": "1",
@@ -114,14 +111,57 @@ def test_a_checkpoint_of_another_number_of_processes_is_gone_on_with(
         )
         for rank in range(2)
     ]
+
+
+def killed_at_8(recipe: Path, folder: Path) -> None:
+    """Both, as soon as there is a checkpoint of step 8; the second may write its part last."""
+    both = by_hand(recipe, folder)
     deadline = time.monotonic() + 120
-    while not (checkpoints / "checkpoint-8/trainer_state.json").exists():
+    while lacking(folder / "train/checkpoints/adapter/checkpoint-8") is not None:
         assert [p.poll() for p in both] == [None, None]
         assert time.monotonic() < deadline
         time.sleep(0.01)
     for process in both:
         process.kill()
-        process.wait()
+        process.communicate()
+
+
+def test_each_process_draws_its_own_and_a_torn_state_of_one_steps_back(
+    tmp_path: Path, tiny_recipe: Callable[..., Path]
+) -> None:
+    """Resumed with the draws of each, a training with dropout ends with the very same adapter."""
+    dropout = {"r": 4, "alpha": 8, "dropout": 0.2, "target_modules": "all-linear"}
+    recipe = tiny_recipe(n_rows=ROWS, train=TRAIN, lora=dropout)
+    alone, folder, torn = (tmp_path / name for name in ("alone", "run", "torn"))
+    finish(launch(recipe, alone))
+    killed_at_8(recipe, folder)
+    newest = folder / "train/checkpoints/adapter/checkpoint-8"
+    for later in newest.parent.glob("checkpoint-*"):
+        if int(later.name.rpartition("-")[2]) > 8:  # it went on for a moment
+            shutil.rmtree(later)
+    assert (newest.parent / "checkpoint-4").is_dir()
+    shutil.copytree(folder, torn)
+    seeds = []
+    for rank in range(2):
+        state = torch.load(newest / f"rng_state_{rank}.pth", weights_only=False)["cpu"]
+        seeds.append(bytes(state[:8].tolist()))  # a generator's state begins with its seed
+    assert seeds[0] != seeds[1]
+    finish(launch(recipe, folder))
+    assert torch.equal(adapter(folder), adapter(alone))
+    draws = torn / "train/checkpoints/adapter/checkpoint-8/rng_state_1.pth"
+    draws.write_bytes(draws.read_bytes()[:500])
+    _, errors = finish(launch(recipe, torn))
+    assert "checkpoint-8 was not written to its end (rng_state_1.pth)" in errors
+    assert "resuming from step 4" in errors
+    assert torch.equal(adapter(torn), adapter(alone))
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_gone_on_with(
+    tmp_path: Path, tiny_recipe: Callable[..., Path]
+) -> None:
+    recipe = tiny_recipe(n_rows=ROWS, train=TRAIN)
+    folder, alone = tmp_path / "run", tmp_path / "alone"
+    killed_at_8(recipe, folder)
     said: list[str] = []
     run = make_run(recipe, folder)
     run.reporter.stage = lambda name, text: said.append(text)  # type: ignore[method-assign]

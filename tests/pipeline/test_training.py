@@ -242,6 +242,17 @@ def test_tensorboard_gets_the_curve(tmp_path: Path, tiny_recipe: Callable[..., P
 # --- refused before any weight is loaded -----------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_weights")
+def test_weights_sharded_by_fsdp_are_refused(
+    tmp_path: Path, tiny_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(RecipeError, match="ACCELERATE_USE_FSDP = true: ") as error:
+        execute(make_run(tiny_recipe(), tmp_path / "run"), until="train")
+    assert "torchrun" in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading weights fails the test."""

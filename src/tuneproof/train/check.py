@@ -6,6 +6,7 @@ From the configuration, the tokenizer and the shape of the model on the meta dev
 from __future__ import annotations
 
 import importlib.util
+import os
 from typing import TYPE_CHECKING
 
 from tuneproof.data.placebo import shuffle_responses
@@ -39,11 +40,13 @@ def check_training(
     Raises:
         DataError: a placebo is asked for, and the rows of a split give none.
         RecipeError: ``max_length`` exceeds the model's context; the rows do not fill one optimizer
-            step; a tracker is not installed; the GPU does not compute in bfloat16.
+            step; a tracker is not installed; the GPU does not compute in bfloat16; the processes
+            were told to shard the weights.
         ModelError: configuration or tokenizer cannot be loaded or do not belong together; no
             module matches ``target_modules``.
     """
     hush_transformers()
+    check_not_sharded()
     _check_steps(recipe, len(splits[Split.TRAIN]))
     if recipe.verdict.beat_placebo:
         for split in (Split.TRAIN, Split.VALIDATION):
@@ -73,6 +76,28 @@ def check_training(
             "model's own.",
         )
     parameter_counts(recipe.model, recipe.lora)
+
+
+SHARDED = "ACCELERATE_USE_FSDP"
+"""What ``accelerate launch --use_fsdp`` sets in the environment of its processes."""
+
+
+def check_not_sharded() -> None:
+    """Refuse FSDP: it trains to the end, and then no process has a whole adapter to write.
+
+    Raises:
+        RecipeError: the environment asks for it.
+    """
+    value = os.environ.get(SHARDED, "false")
+    if value.lower() in ("1", "true"):
+        raise RecipeError(
+            "weights sharded by FSDP can be trained, but the adapter cannot be saved from them",
+            place=SHARDED,
+            value=value,
+            remedy="Start the processes with torchrun, or accelerate launch --multi_gpu: each then "
+            "has the whole model (DDP). Where that does not fit, lower train.token_budget, set "
+            "train.gradient_checkpointing=true, or take a GPU with more memory.",
+        )
 
 
 def _check_steps(recipe: Recipe, n_rows: int) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,14 @@ from tuneproof.errors import DataError
 from tuneproof.processes import count, rank
 from tuneproof.progress import hush_transformers
 from tuneproof.records import Ledger, PreparedRow, Split, TrainingSummary
-from tuneproof.train.checkpoint import Owner, checkpoint_of
+from tuneproof.train.checkpoint import (
+    BY_DIGEST,
+    WEIGHTS,
+    Owner,
+    checkpoint_of,
+    is_of,
+    recipe_settings,
+)
 from tuneproof.train.curve import epoch_losses, loss_curve
 from tuneproof.workspace import (
     digest_value,
@@ -63,8 +71,8 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
     ``summary.json``; those of the others have their number in the name (``adapter-2/``). Where the
     verdict asks to beat a placebo, one more adapter is trained last, with the first one's seed and
     in the same way, on the rows with their responses shuffled (``adapter-placebo/``). An adapter
-    whose summary is there is finished, and not trained again. Where several processes train
-    together, all call this and the first writes.
+    whose summary is there is finished, and not trained again, unless another training made it.
+    Where several processes train together, all call this and the first writes.
 
     Raises:
         ModelError: the model cannot be loaded or given the adapter.
@@ -87,9 +95,9 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
         else []
     )
     parts = [*tuned, *placebo]
-    todo = [part for part in parts if not part.summary.is_file()]
+    todo = [part for part in parts if not part.is_finished]
     for part in todo if rank() == 0 else ():
-        checkpoint_of(part.owner, part.checkpoints)
+        checkpoint_of(part.owner, part.checkpoints, reporter)
     model = load_model(recipe.model, reporter) if todo else None
     resumed = 0
     for part in todo:
@@ -100,6 +108,8 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
         import torch
 
         torch.distributed.destroy_process_group()
+    if rank() == 0:
+        _remove_others(out, parts)
     if rank() > 0:
         return Trained(outputs=[], ledger=real.ledger, resumed=resumed, summaries=[])
     return Trained(
@@ -109,6 +119,14 @@ def train_adapters(recipe: Recipe, *, prepare_dir: Path, out: Path, reporter: Re
         summaries=[part.read_summary() for part in tuned],
         placebo=placebo[0].read_summary() if placebo else None,
     )
+
+
+def _remove_others(out: Path, parts: Sequence[_Adapter]) -> None:
+    """Remove what a training that was gone on with made for adapters no longer asked for."""
+    ours = {path for part in parts for path in part.paths()}
+    for pattern in ("adapter-*", "loss-*", "trainer_state-*", "summary-*", "tensorboard-*"):
+        for path in sorted(set(out.glob(pattern)) - ours):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,12 +235,24 @@ class _Adapter:
         of_rows = self.rows.owner
         return Owner(
             digest=digest_value([of_rows.digest, self.seed]),
-            settings={**of_rows.settings, "seed": str(self.seed)},
+            settings=of_rows.settings,
+            free=of_rows.free,
         )
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it was trained to its end, as this recipe has it, and all of it is there."""
+        wrote = (self.summary, self.curve, self.folder / "adapter_config.json")
+        there = all(p.is_file() for p in (*wrote, self.folder / WEIGHTS))
+        return there and is_of(self.owner, self.state)
 
     def read_summary(self) -> TrainingSummary:
         """What its training did, once it is finished."""
         return TrainingSummary.model_validate_json(self.summary.read_bytes())
+
+    def paths(self) -> list[Path]:
+        """Where it writes."""
+        return [self.folder, self.curve, self.state, self.summary, self.events]
 
     def outputs(self) -> list[Path]:
         """The files, once they are written."""
@@ -255,22 +285,20 @@ def _encode(
 
 def _owner(recipe: Recipe, rows: Sequence[EncodedRow], validation: Sequence[EncodedRow]) -> Owner:
     """Everything that a checkpoint depends on, but for the seed."""
-    from tuneproof.train.model import resolve_model
+    from tuneproof.train.model import resolve_model, resolve_tokenizer
 
-    settings = {
-        "lora": recipe.lora.model_dump(mode="json"),
-        "train": recipe.train.model_dump(mode="json", exclude={"loader_workers", "seeds"}),
-        "monitor": recipe.monitor.model_dump(mode="json", exclude={"trackers"}),
-    }
+    settings, free = recipe_settings(recipe)
     digest = digest_value(
         {
             "model": resolve_model(recipe.model).digest,
-            **settings,
-            "rows": [(row.token_ids, row.supervised) for row in (*rows, *validation)],
+            "tokenizer": resolve_tokenizer(recipe.model).digest if recipe.model.tokenizer else None,
+            "settings": {n: value for n, value in settings.items() if n not in BY_DIGEST},
+            # Apart: another split may have the same rows in the same order.
+            "rows": [(row.token_ids, row.supervised) for row in rows],
+            "validation": [(row.token_ids, row.supervised) for row in validation],
         }
     )
-    named = {f"{s}.{key}": str(v) for s, values in settings.items() for key, v in values.items()}
-    return Owner(digest=digest, settings={"model.id": recipe.model.id, **named})
+    return Owner(digest=digest, settings=settings, free=free)
 
 
 def _train_one(
@@ -350,6 +378,8 @@ def _train_one(
         packing=run.packing,
         lora_modules=_modules(model),
         hardware=describe_hardware(),
+        computed_with=run.computed_with,
+        max_grad_norm=run.max_grad_norm,
     )
     write_json(part.summary, summary.model_dump(mode="json"))
     return model.unload(), run.resumed

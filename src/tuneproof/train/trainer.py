@@ -27,7 +27,9 @@ from transformers import (
 from tuneproof.data.encode import IGNORED, EncodedRow
 from tuneproof.errors import RecipeError, StageError
 from tuneproof.processes import count, rank
-from tuneproof.train.checkpoint import checkpoint_of
+from tuneproof.recipe import named_seed
+from tuneproof.train.checkpoint import WEIGHTS, checkpoint_of
+from tuneproof.train.computed import ComputedWith
 from tuneproof.train.live import FILE, LiveLog
 from tuneproof.train.order import ByLength
 from tuneproof.train.packed import (
@@ -97,7 +99,7 @@ def training_arguments(
     arguments = TrainingArguments(
         output_dir=str(out),
         num_train_epochs=train.epochs,
-        # Transformers lets max_steps replace the epochs; here it can only end them early.
+        # Transformers lets max_steps replace the epochs; here it can only be fewer steps.
         max_steps=train.optimizer_steps(n_rows) if train.max_steps else -1,
         per_device_train_batch_size=train.batch_size if packed else train.micro_batch_size,
         per_device_eval_batch_size=train.micro_batch_size,
@@ -187,12 +189,15 @@ class TrainingRun:
 
     ``processes_before`` is how many processes wrote the checkpoint it was resumed from, if not as
     many as go on with it.
-    ``packing`` says how packed sequences were computed, or why there were none.
+    ``packing`` says how packed sequences were computed, or why there were none; ``computed_with``
+    and ``max_grad_norm`` are as in ``TrainingSummary``.
     """
 
     state: TrainerState
     resumed: int
     packing: str
+    computed_with: tuple[str, ...]
+    max_grad_norm: float
     processes_before: int | None = None
 
 
@@ -238,18 +243,28 @@ def run_training(
             out=out,
             packed=packing is not None,
         )
+        computed = ComputedWith(owner.free)
         state, step, processes_before = _train(
             trainer,
             train,
             monitor,
+            seed=seed,
             owner=owner,
+            computed=computed,
             n_rows=len(rows),
             out=out,
             last_good=last_good,
             events=events,
             reporter=reporter,
         )
-    return TrainingRun(state=state, resumed=step, packing=said, processes_before=processes_before)
+    return TrainingRun(
+        state=state,
+        resumed=step,
+        packing=said,
+        computed_with=tuple(computed.spans),
+        max_grad_norm=trainer.args.max_grad_norm,
+        processes_before=processes_before,
+    )
 
 
 def packing_for(
@@ -329,7 +344,9 @@ def _train(
     train: Train,
     monitor: Monitor,
     *,
+    seed: int,
     owner: Owner,
+    computed: ComputedWith,
     n_rows: int,
     out: Path,
     last_good: Path,
@@ -346,6 +363,7 @@ def _train(
     trainer.add_callback(EpochEnds(train.steps_per_epoch(n_rows)))
     watchdog = Watchdog(owner)
     trainer.add_callback(watchdog)
+    trainer.add_callback(computed)
     if "tensorboard" in monitor.trackers and rank() == 0:
         from torch.utils.tensorboard import SummaryWriter
         from transformers.integrations.integration_utils import TensorBoardCallback
@@ -357,13 +375,16 @@ def _train(
         trainer.add_callback(patience)
 
     with trainer.args.main_process_first(local=False):  # it removes torn ones
-        checkpoint = checkpoint_of(owner, out)
+        checkpoint = checkpoint_of(owner, out, reporter)
     step, before = 0, None
     if checkpoint is not None:
         saved = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         step = saved.global_step
         watchdog.restore(saved.stateful_callbacks["Watchdog"])
         reporter.stage("train", f"resuming from step {step}")
+        changed = computed.restore(saved.stateful_callbacks.get("ComputedWith"), step)
+        if changed:
+            reporter.stage("train", f"with other settings, that change no step: {changed}")
         if watchdog.processes_before not in (None, count()):
             before = watchdog.processes_before
             reporter.stage(
@@ -377,10 +398,15 @@ def _train(
             patience.early_stopping_patience_counter = counter
             if counter >= patience.early_stopping_patience:
                 assert isinstance(trainer.model, torch.nn.Module)
-                _load_weights(trainer.model, saved.best_model_checkpoint)
+                assert saved.best_global_step is not None, "patience runs out after a best one"
+                _load_weights(trainer.model, out / f"checkpoint-{saved.best_global_step}")
                 return saved, step, before
     steps = train.optimizer_steps(n_rows)
     live = LiveLog(out / FILE, began=step, steps=steps) if rank() == 0 else None
+    if count() > 1:
+        # All have the recipe's seed by now, and would drop the same places of their sequences.
+        # What a checkpoint holds of this process's draws takes the place of these.
+        torch.manual_seed(named_seed(seed, "train", "draws", rank(), step))
     with reporter.task("training", steps, unit="steps", done=step) as task:
         trainer.add_callback(Progress(task, live))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -392,21 +418,44 @@ def _train(
             if kept_step
             else "It happened before the first validation, so no adapter was kept."
         )
+        if rank() == 0:
+            # Going on from them would end as this did, and another rate is another training.
+            for checkpoint in out.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint, ignore_errors=True)
         raise StageError(
             watchdog.problem,
             place=f"train, step {watchdog.problem_step}",
             remedy="Lower train.learning_rate, raise train.warmup_ratio or use "
             f"model.dtype=float32. {kept_as}",
         )
+    _check_best_loaded(trainer.state, out)
     return trainer.state, step, before
 
 
-def _load_weights(model: torch.nn.Module, checkpoint: str | None) -> None:
+def _check_best_loaded(state: TrainerState, out: Path) -> None:
+    """Make sure that the model holds the adapter that the state calls the best.
+
+    The Trainer goes on without a word, with the last one, where it cannot find it.
+
+    Raises:
+        StageError: it does not.
+    """
+    if state.best_global_step is None:
+        return
+    best = out / f"checkpoint-{state.best_global_step}"
+    if state.best_model_checkpoint != str(best) or not (best / WEIGHTS).is_file():
+        raise StageError(
+            f"the best adapter, that of step {state.best_global_step}, is not there to be kept",
+            place=str(best),
+            remedy="Give the same command again: it goes on from the last whole checkpoint.",
+        )
+
+
+def _load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
     """Put the adapter of a checkpoint into the model."""
     from peft import load_peft_weights, set_peft_model_state_dict
 
-    assert checkpoint is not None, "patience runs out after a best one"
-    set_peft_model_state_dict(model, load_peft_weights(checkpoint, device="cpu"))
+    set_peft_model_state_dict(model, load_peft_weights(str(checkpoint), device="cpu"))
 
 
 def _keep_last_good(state: TrainerState, folder: Path) -> int | None:
@@ -414,6 +463,6 @@ def _keep_last_good(state: TrainerState, folder: Path) -> int | None:
     if state.best_model_checkpoint is None:
         return None
     with replacing_folder(folder) as partial:
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
+        for name in ("adapter_config.json", WEIGHTS):
             shutil.copy2(f"{state.best_model_checkpoint}/{name}", partial / name)
     return state.best_global_step
