@@ -152,7 +152,7 @@ class Journal(Generic[R]):
                 record = self._kind.model_validate_json(line)
             except ValidationError as error:
                 raise StageError(
-                    f"not a {self._kind.__name__}: {error.errors(include_url=False)[0]['msg']}",
+                    f"holds no {self._kind.__name__}: {error.errors(include_url=False)[0]['msg']}",
                     place=f"{self.path}:{number}",
                     remedy="Remove the line, or the file: what it held is then done again.",
                 ) from None

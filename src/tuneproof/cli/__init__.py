@@ -3,8 +3,8 @@
 Each verb stands in one of the modules beside this one, with its help; none has logic of its own.
 The order in which they are imported is the order in which ``--help`` lists them.
 
-Exit codes: 0 done, 1 failed, 2 bad usage, recipe or input, found before anything was written. Results
-go to standard output, progress to standard error.
+Exit codes: 0 done, 1 failed, 2 bad usage, recipe or input, found before anything was written.
+Results go to standard output, progress to standard error.
 """
 
 from __future__ import annotations
