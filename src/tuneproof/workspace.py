@@ -75,7 +75,7 @@ def read_records(path: Path, kind: type[R]) -> list[R]:
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]["msg"]
             raise StageError(
-                f"not a {kind.__name__}: {problem}", place=f"{path}:{number}"
+                f"holds no {kind.__name__}: {problem}", place=f"{path}:{number}"
             ) from None
     return records
 
@@ -97,7 +97,7 @@ def read_record(path: Path, kind: type[R]) -> R:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise StageError(
-            f"not a {kind.__name__} of this version: {where and where + ': '}{first['msg']}",
+            f"holds no {kind.__name__} of this version: {where and where + ': '}{first['msg']}",
             place=str(path),
             remedy="Run the stage that writes it again, or use the version that wrote it.",
         ) from None
