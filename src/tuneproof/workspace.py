@@ -75,7 +75,7 @@ def read_records(path: Path, kind: type[R]) -> list[R]:
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]["msg"]
             raise StageError(
-                f"not a {kind.__name__}: {problem}", place=f"{path}:{number}"
+                f"holds no {kind.__name__}: {problem}", place=f"{path}:{number}"
             ) from None
     return records
 
@@ -97,7 +97,7 @@ def read_record(path: Path, kind: type[R]) -> R:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise StageError(
-            f"not a {kind.__name__} of this version: {where and where + ': '}{first['msg']}",
+            f"holds no {kind.__name__} of this version: {where and where + ': '}{first['msg']}",
             place=str(path),
             remedy="Run the stage that writes it again, or use the version that wrote it.",
         ) from None
@@ -152,7 +152,7 @@ class Journal(Generic[R]):
                 record = self._kind.model_validate_json(line)
             except ValidationError as error:
                 raise StageError(
-                    f"not a {self._kind.__name__}: {error.errors(include_url=False)[0]['msg']}",
+                    f"holds no {self._kind.__name__}: {error.errors(include_url=False)[0]['msg']}",
                     place=f"{self.path}:{number}",
                     remedy="Remove the line, or the file: what it held is then done again.",
                 ) from None

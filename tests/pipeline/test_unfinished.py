@@ -112,7 +112,9 @@ def test_a_summary_of_another_version_is_refused_by_name(copy: tuple[Path, Path]
     recipe, folder = copy
     path = folder / "train/summary.json"
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"from_the_future": 1}))
-    message = r"train/summary\.json: not a TrainingSummary of this version: from_the_future: Extra"
+    message = (
+        r"train/summary\.json: holds no TrainingSummary of this version: from_the_future: Extra"
+    )
     run = make_run(recipe, folder)
     with pytest.raises(StageError, match=message):
         snapshot(run.dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from tuneproof.records import Arm, Judgment
 from tuneproof.workspace import write_records
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
@@ -47,9 +49,18 @@ def judge(url: str | None, **more: Any) -> Judge:
     return Judge(**{"base_url": url, "api_key_env": None, "model": "m", "timeout_s": 10.0} | more)
 
 
+@contextlib.asynccontextmanager
+async def opened(judge: Judge) -> AsyncIterator[OpenAIClient]:
+    client = OpenAIClient(judge)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
 def ask(server: ChatServer, *, times: int = 1, **more: Any) -> Any:
     async def go() -> Any:
-        async with OpenAIClient(judge(server.url, **more)) as client:
+        async with opened(judge(server.url, **more)) as client:
             return [await client.ask(BODY, key="k") for _ in range(times)]
 
     replies = asyncio.run(go())
@@ -79,7 +90,7 @@ def test_probabilities_are_asked_for_and_come_back() -> None:
 
     def asked(server: ChatServer) -> Any:
         async def go() -> Any:
-            async with OpenAIClient(judge(server.url)) as client:
+            async with opened(judge(server.url)) as client:
                 return await client.ask(wanted, key="k")
 
         return asyncio.run(go())
@@ -174,7 +185,7 @@ def test_a_date_to_come_back_at_is_read_by_the_endpoints_own_clock() -> None:
 
 def test_a_refused_connection_costs_nothing() -> None:
     async def go() -> Any:
-        async with OpenAIClient(judge(f"http://127.0.0.1:{closed_port()}/v1")) as client:
+        async with opened(judge(f"http://127.0.0.1:{closed_port()}/v1")) as client:
             return await client.ask(BODY, key="k")
 
     failed = asyncio.run(go())
@@ -315,7 +326,7 @@ def test_openai_is_asked_at_its_own_address(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
 
         async def go() -> Any:
-            async with OpenAIClient(judge(None)) as client:
+            async with opened(judge(None)) as client:
                 return await client.ask(BODY, key="k")
 
         failed = asyncio.run(go())

@@ -466,9 +466,10 @@ def test_a_second_bos_is_found_and_ends_the_run(
 
     with (
         ChatServer(reply) as server,
-        pytest.raises(EndpointError, match=r"4 requests in a row failed.*a second BOS perhaps"),
+        pytest.raises(EndpointError, match=r"4 requests in a row.*a second BOS perhaps") as caught,
     ):
         ask(server.url, prompts="text")
+    assert "generate.server.prompts=tokens" in caught.value.remedy
 
 
 def test_a_rate_limit_slows_and_loses_nothing(ask: Callable[..., Answers]) -> None:

@@ -169,7 +169,7 @@ def test_what_is_no_run_or_damaged_is_refused(run: RunDir, tmp_path: Path) -> No
         snapshot(RunDir(tmp_path))
     live_path(run).parent.mkdir(parents=True)
     live_path(run).write_text('{"step": 1}\n')
-    with pytest.raises(StageError, match=r"live\.jsonl:1: not a LiveLine"):
+    with pytest.raises(StageError, match=r"live\.jsonl:1: holds no LiveLine"):
         snapshot(run)
 
 

@@ -71,7 +71,7 @@ def test_a_bad_record_names_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     write_records(path, [answer("1")])
     path.write_text(path.read_text() + '{"key": 3}\n')
-    with pytest.raises(StageError, match=r"a\.jsonl:2: not a Answer"):
+    with pytest.raises(StageError, match=r"a\.jsonl:2: holds no Answer"):
         read_records(path, Answer)
 
 

@@ -352,11 +352,17 @@ class _Desk:
             raise self._gave_up(f"{self._in_a_row} requests in a row failed", failed)
 
     def _gave_up(self, problem: str, last: Failed) -> EndpointError:
+        remedy = (
+            "Every answer so far is kept. Put the server right and run again; a lower "
+            "generate.server.concurrency or a higher timeout_s may help."
+        )
+        if last.reason == MISREAD:
+            remedy = (
+                "Give the server a context that holds the prompts and their answers; where it adds "
+                "tokens, send it token ids: --set generate.server.prompts=tokens"
+            )
         return EndpointError(
-            f"{problem}; the last: {last}",
-            place=self._server.base_url,
-            remedy="Every answer so far is kept. Put the server right and run again; a lower "
-            "generate.server.concurrency or a higher timeout_s may help.",
+            f"{problem}; the last: {last}", place=self._server.base_url, remedy=remedy
         )
 
 

@@ -6,7 +6,7 @@ Requests are sent by ``endpoint.transport``.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
@@ -39,12 +39,6 @@ class OpenAIClient:
     async def close(self) -> None:
         """Give connections back."""
         await self._connection.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
 
 # --- reading ---------------------------------------------------------------------------------

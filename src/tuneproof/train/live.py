@@ -99,5 +99,5 @@ def read_live(path: Path) -> list[LiveLine]:
             found.append(LiveLine.model_validate_json(line))
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]["msg"]
-            raise StageError(f"not a LiveLine: {problem}", place=f"{path}:{number}") from None
+            raise StageError(f"holds no LiveLine: {problem}", place=f"{path}:{number}") from None
     return found
