@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tuneproof.errors import EndpointError
 from tuneproof.judge.clients import Failed, Reply, endpoint
+from tuneproof.judge.refusals import refused_setting
 from tuneproof.records import Judgment, Rating
 
 if TYPE_CHECKING:
@@ -154,9 +155,16 @@ class Intake:
             raise gave_up(self.judge, asked, f"{asked.failed_in_a_row} requests in a row failed")
 
     def count_failure(self, failed: Failed) -> None:
-        """Count a request that got no reply, whatever became of those before it."""
+        """Count a request that got no reply, whatever became of those before it.
+
+        Raises:
+            EndpointError: the model takes no such request at all.
+        """
         self.asked.failures[failed.reason] += 1
         self.asked.last_failure = failed
+        error = refused_setting(self.judge, failed)
+        if error is not None:
+            raise error
         self.task.advance(0, note=self._note())
 
     @contextlib.contextmanager

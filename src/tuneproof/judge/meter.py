@@ -81,7 +81,7 @@ class Meter:
         reads = sum(
             len(str(m["content"]).encode("utf-8")) + TOKENS_A_MESSAGE for m in body["messages"]
         )
-        return self.cost_usd(reads, body.get("max_tokens", self._judge.max_tokens))
+        return self.cost_usd(reads, body[self._judge.limit_field])
 
     def fits(self, usd: float) -> bool:
         """Whether the budget covers so much more."""
