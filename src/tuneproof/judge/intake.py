@@ -181,11 +181,14 @@ class Intake:
         """Show what goes on though nothing came."""
         self.task.advance(0, note=self._note())
 
-    def used_up(self) -> StageError:
-        """That the budget ends the stage."""
+    def used_up(self, next_usd: float) -> StageError:
+        """That the budget ends the stage: it has no room for a request that costs up to so much."""
         asked, meter = self.asked, self.meter
         return meter.used_up(
-            n_asked=asked.n_requests, n_left=self.n_left, n_replies=self.n_before + self._n_taken
+            next_usd,
+            n_asked=asked.n_requests,
+            n_left=self.n_left,
+            n_replies=self.n_before + self._n_taken,
         )
 
     @property
