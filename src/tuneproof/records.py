@@ -409,8 +409,10 @@ class Preference(Record):
 class CutPreference(Record):
     """P(tuned is better) for one pair in each condition; None where unscored.
 
-    Where a cut changed nothing, its value is that of the condition before it. ``shortened_*`` count
-    the answers that were cut for equal length, beyond a marker, in one order.
+    Where a cut changed nothing, its value is that of the condition before it. ``cut_at_stop`` and
+    ``cut_to_length`` say whether each changed a text of the pair (the second beyond the first);
+    None in rows of before that was recorded. ``shortened_*`` count the answers that were cut for
+    equal length, beyond a marker, in one order.
     """
 
     question_id: str
@@ -421,6 +423,8 @@ class CutPreference(Record):
     as_answered: float | None = Field(ge=0, le=1)
     stopped: float | None = Field(ge=0, le=1)
     equal_length: float | None = Field(ge=0, le=1)
+    cut_at_stop: bool | None = None
+    cut_to_length: bool | None = None
     shortened_tuned: int = 0
     shortened_opponent: int = 0
 
@@ -556,7 +560,8 @@ class TrainingSummary(Record):
     had no token left to learn from. ``by_epoch`` has the epochs that were finished.
     ``processes_before`` is how many had come to the step it was resumed from, if not as many as
     finished it. ``packing`` names the attention and the loss of packed sequences, or why there
-    were none.
+    were none. ``lora_modules`` are those that PEFT put an adapter on, and ``hardware`` what the
+    machine has, by part; both are empty where they are not known.
     """
 
     seed: int | None = None
@@ -583,3 +588,5 @@ class TrainingSummary(Record):
     processes: int = 1
     processes_before: int | None = None
     packing: str = "none"
+    lora_modules: tuple[str, ...] = ()
+    hardware: dict[str, str] = Field(default_factory=dict)

@@ -72,9 +72,9 @@ def test_it_opens_with_the_first_question_and_asks_for_nothing(report: Path, vis
     [
         ("category", "classification", (1, 5, 9)),
         ("result", "tuned", (0, 1, 2, 5, 6, 8, 9, 10)),
-        ("result", "opponent", (4,)),
-        ("result", "split", (3, 7, 11)),
-        ("result", "tie", ()),
+        ("result", "opponent", ()),
+        ("result", "tie", (3, 7, 11)),
+        ("result", "unscored", (4,)),
         ("orders", "true", (3, 7, 11)),
         # "Fruit" against nine times the whole prompt; question 7's base failed.
         ("length", "under half as long", (0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11)),
@@ -126,9 +126,52 @@ def test_search_reads_answers_and_replies(report: Path, visit: Visit) -> None:
     assert listed(page) == ids(4)
     page.fill("#text", case.question_id(9))
     assert listed(page) == ids(9)
+    for said, found in (
+        ("Unparsed", ids(4)),
+        ("prefers tuned", ids(0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11)),
+        ("not scored", ids(4)),
+        ("orders disagree", ids(3, 7, 11)),
+    ):
+        page.fill("#text", said)
+        assert listed(page) == found, said
+        assert said.lower() in page.inner_text("#question").lower()
     page.fill("#text", "nobody wrote this")
     assert listed(page) == []
     assert page.is_visible("#none")
+
+
+def test_where_nothing_fits_nothing_is_shown(report: Path, visit: Visit) -> None:
+    page, watch = visit(report)
+    page.fill("#text", "nobody wrote this")
+    assert page.inner_text("#question") == "No question fits."
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    assert page.inner_text("#question") == "No question fits."
+    page.click("#clear")
+    assert "Why do leaves change colour" in page.inner_text("#question")
+    linked, _ = visit(report, "text=nobody+wrote+this")
+    assert linked.inner_text("#question") == "No question fits."
+    assert linked.inner_text("#shown") == "0 of 12 questions"
+    watch.assert_quiet()
+
+
+def test_only_the_categories_of_the_chosen_benchmark_are_offered(
+    two_turns: Path, visit: Visit
+) -> None:
+    page, watch = visit(two_turns)
+    offered = "all => all.map(o => o.value).slice(1)"
+    assert "writing" in page.eval_on_selector_all("#category option", offered)
+    page.select_option("#category", "classification")
+    page.select_option("#benchmark", "mt_bench")
+    assert page.eval_on_selector_all("#category option", offered) == ["writing"]
+    assert listed(page) == ["mt-81"], "the category that it has not is no longer chosen"
+    page.select_option("#benchmark", "heldout")
+    assert "writing" not in page.eval_on_selector_all("#category option", offered)
+    page.click("#clear")
+    assert "writing" in page.eval_on_selector_all("#category option", offered)
+    linked, _ = visit(two_turns, "benchmark=mt_bench&category=classification")
+    assert listed(linked) == ["mt-81"]
+    watch.assert_quiet()
 
 
 def test_the_keyboard_alone_is_enough(report: Path, visit: Visit) -> None:
@@ -311,8 +354,17 @@ def test_the_loss_under_the_pointer_is_that_of_the_table(report: Path, visit: Vi
     assert told == (
         f"train {at_100.train_loss:.3f} (step 100) · validation {best.eval_loss:.3f} (step 100)"
     )
+    # The cross stands at the step that is told, wherever the pointer is between two of them.
+    below = page.evaluate("document.documentElement.scrollHeight")
+    page.mouse.move(
+        box["x"] + scale * (left + (right - left) * 100.4 / 144), box["y"] + box["height"] / 2
+    )
+    assert "train" in page.inner_text("#at")
+    cross = float(chart.locator(".cross").get_attribute("x1"))
+    assert cross == pytest.approx(float(chart.locator(".at.train").get_attribute("cx")))
     page.mouse.move(2, 2)
     assert page.inner_text("#at") == ""
+    assert page.evaluate("document.documentElement.scrollHeight") == below, "the page moved"
     chart.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -356,6 +408,28 @@ def test_the_first_tab_is_the_skip_link_and_focus_can_be_seen(report: Path, visi
         pytest.fail("the controls were not reached")
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_key_figures_beside_each_other_share_a_line(report: Path, visit: Visit, width: int) -> None:
+    page, _ = visit(report, viewport={"width": width, "height": 900})
+    found = page.eval_on_selector_all(
+        ".figures .value",
+        "all => all.map(it => [it.getBoundingClientRect(), getComputedStyle(it)])"
+        ".map(([box, style]) => [Math.round(box.top), box.height, parseFloat(style.lineHeight)])",
+    )
+    # 1280 px have room for all; 390 px for two in a row.
+    assert len({top for top, *_ in found}) <= -(-len(found) // (2 if width == 390 else 4))
+    assert all(height < 1.5 * line for _, height, line in found), "a numeral is broken"
+
+
+def test_on_a_phone_a_wide_tables_caption_is_read_whole(report: Path, visit: Visit) -> None:
+    page, _ = visit(report, viewport={"width": 390, "height": 844})
+    found = page.eval_on_selector_all(
+        ".wide caption", "all => all.map(it => it.getBoundingClientRect().right)"
+    )
+    assert found
+    assert all(right <= 390 for right in found)
+
+
 def test_every_control_has_a_name(report: Path, visit: Visit) -> None:
     page, _ = visit(report)
     nameless = page.evaluate(
@@ -377,3 +451,24 @@ def test_on_paper_there_are_no_controls(report: Path, visit: Visit) -> None:
             part
         )
     assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_on_paper_what_folds_is_open_and_bullets_lie_on_the_page(
+    report: Path, visit: Visit
+) -> None:
+    page, _ = visit(report)
+    closed = page.locator("details:not([open])")
+    before = closed.count()
+    assert before
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert closed.count() == 0
+    page.emulate_media(media="print")
+    assert page.is_visible("details.more td code"), "nobody can reproduce without the digests"
+    for part in (".reasons", ".findings"):
+        # A marker needs about 1.3 em: with less it lies left of the paper's edge.
+        room = page.eval_on_selector(part, "it => parseFloat(getComputedStyle(it).paddingLeft)")
+        assert room >= 1.5 * 12.6
+    rule = page.eval_on_selector("caption", "it => getComputedStyle(it).breakAfter")
+    assert rule == "avoid"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert closed.count() == before

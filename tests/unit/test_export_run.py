@@ -10,16 +10,19 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import EvalResult, ModelCard
 
 from tests.unit import report_case
 from tests.unit.compare_case import manifest, write_run
+from tests.unit.report_evidence_case import check
+from tests.unit.report_reading import Page, render
 from tuneproof.errors import RecipeError, StageError
 from tuneproof.export.latex import escape, latex_tables
 from tuneproof.export.model_card import for_publication, model_card
 from tuneproof.export.paper import paper_files
 from tuneproof.export.run import export_all
 from tuneproof.recipe import Judge, Model, Source
+from tuneproof.recipe_file import dump_recipe, load_recipe
 from tuneproof.results import AlpacaEvalLine, Decomposition, Results
 from tuneproof.workspace import RunDir, describe_file, write_json, write_records
 
@@ -50,6 +53,7 @@ def full_results() -> Results:
     pairwise = result.pairwise.model_copy(
         update={
             "by_category": {HOSTILE: points.model_copy(update={"value": 0.2})},
+            "check": check(),
             "decomposition": split, "alpaca_eval": (line,), "judge": "gpt_4 & co",
         }
     )  # fmt: skip
@@ -81,7 +85,7 @@ def trained_run(folder: Path) -> RunDir:
 
 
 def test_escaped_text_is_one_line_without_a_command() -> None:
-    assert escape("a_b & 50 %") == r"a\_b \& 50 \%"
+    assert escape("a_b & 50 %") == r"a\_b \& 50~\%"
     assert escape(r"\input{x}") == r"\textbackslash{}input\{x\}"
     assert escape("−1.5 – é") == r"\ensuremath{-}1.5 \textendash{} é"
     assert escape("a--b\n\nc") == "a-{}-b c"
@@ -89,28 +93,37 @@ def test_escaped_text_is_one_line_without_a_command() -> None:
 
 
 def test_tables_say_what_the_report_says() -> None:
-    tables = latex_tables(full_results())
-    assert set(tables) == {"measures.tex", "win_rates.tex", "decomposition.tex", "heldout.tex"}
-    assert r"Exact match & 0.0 \% & 56.2 \% & +56.2 points \\" in tables["measures.tex"]
-    assert r"against base & 69.8 \% & 61.5 to 78.1 & 94, 2 unscored \\" in tables["win_rates.tex"]
-    assert r"\quad what remains above one half & +11.8 points" in tables["decomposition.tex"]
+    tables = latex_tables(full_results(), report_case.recipe())
+    assert set(tables) == {
+        "experiment.tex", "measures.tex", "heldout_loss.tex", "win_rates.tex",
+        "decomposition.tex", "judge.tex", "heldout.tex",
+    }  # fmt: skip
+    assert r"Exact match & 0.0~\% & 56.2~\% & +56.2~points & 16 \\" in tables["measures.tex"]
+    assert "classification & 1.740 & 0.920 & " in tables["heldout_loss.tex"]
+    assert r"against base & 69.8~\% & 61.5 to 78.1 & 94 & 2 \\" in tables["win_rates.tex"]
+    remains = r"\quad what remains above one half & +11.8 & +2.8 to +20.8 & 96 \\"
+    assert remains in tables["decomposition.tex"]
+    assert r"\raggedright r & \raggedright 8 \tabularnewline" in tables["experiment.tex"]
+    assert "both orders: 94.4" in tables["judge.tex"]
     assert "2.172340568" in tables["heldout.tex"]
     for text in tables.values():
         assert r"\usepackage{booktabs}" in text.splitlines()[0]
         assert text.count(r"\begin{tabular}") == text.count(r"\bottomrule") == 1
         assert r"\input{" not in text
+        assert r" \%" not in text, "a line could end between a number and its sign"
         # Every row has as many cells as the table has columns.
-        (columns,) = re.findall(r"\\begin\{tabular\}\{(\w+)\}", text)
-        for row in re.findall(r"^(.*) \\\\$", text, re.MULTILINE):
+        (columns,) = re.findall(r"\\begin\{tabular\}\{(.*)\}$", text, re.MULTILINE)
+        n = len(re.sub(r"\{.*?\}", "", columns))
+        for row in re.findall(r"^(.*) (?:\\\\|\\tabularnewline)$", text, re.MULTILINE):
             if "multicolumn" not in row:
-                assert len(re.findall(r"(?<!\\)&", row)) == len(columns) - 1, row
+                assert len(re.findall(r"(?<!\\)&", row)) == n - 1, row
 
 
 def test_latex_takes_the_tables(tmp_path: Path) -> None:
     latex = shutil.which("pdflatex")
     if latex is None:
         pytest.skip("needs pdflatex, which is not installed")
-    tables = latex_tables(full_results())
+    tables = latex_tables(full_results(), report_case.recipe())
     (tmp_path / "all.tex").write_text(
         "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
         + "\n".join(tables.values())
@@ -126,9 +139,13 @@ def test_latex_takes_the_tables(tmp_path: Path) -> None:
     assert (tmp_path / "all.pdf").stat().st_size > 1000
 
 
+def figures(results: Results) -> dict[str, str | bytes]:
+    return paper_files(results, report_case.recipe(), report_case.curve())
+
+
 def test_figures_are_the_same_bytes_and_no_bigger_than_a_page() -> None:
-    files = paper_files(full_results(), report_case.curve())
-    assert files == paper_files(full_results(), report_case.curve())
+    files = figures(full_results())
+    assert files == figures(full_results())
     names = {"loss", "win_rates", "decomposition_heldout_base"}
     for name in names:
         svg, pdf, png = (files[f"{name}.{kind}"] for kind in ("svg", "pdf", "png"))
@@ -144,11 +161,40 @@ def test_figures_are_the_same_bytes_and_no_bigger_than_a_page() -> None:
         assert b"Type3" not in pdf
 
 
+def area(svg: bytes) -> tuple[float, float, float]:
+    """The plot's left edge, top and width, in points: what its lines are clipped to."""
+    found = re.search(rb'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"', svg)
+    assert found is not None
+    left, top, width = map(float, found.groups())
+    return left, top, width
+
+
+def test_long_labels_leave_half_of_a_figure_to_the_win_rates() -> None:
+    whole = full_results()
+    several = {"heldout": whole.benchmarks["heldout"], "alpaca_eval": whole.benchmarks["heldout"]}
+    svg = figures(whole.model_copy(update={"benchmarks": several}))["win_rates.svg"]
+    assert isinstance(svg, bytes)
+    left, _, width = area(svg)
+    assert width > 0.5 * 5.5 * 72
+    assert left < 0.4 * 5.5 * 72
+
+
+def test_no_line_runs_through_the_legend_of_the_loss() -> None:
+    svg = figures(full_results())["loss.svg"]
+    assert isinstance(svg, bytes)
+    _, top, _ = area(svg)
+    legend = svg[svg.index(b'id="legend_1"') :]
+    lines = re.findall(rb'd="M [\d.]+ ([\d.]+) \nL [^"]*" style="fill: none', legend)
+    assert lines
+    assert all(float(y) < top for y in lines)
+
+
 def test_figures_of_what_was_not_measured_are_not_made() -> None:
     whole = report_case.results()
     bare = whole.benchmarks["heldout"].model_copy(update={"pairwise": None})
-    files = paper_files(whole.model_copy(update={"benchmarks": {"heldout": bare}}), [])
-    assert set(files) == {"measures.tex", "loss.svg", "loss.pdf", "loss.png"}
+    files = figures(whole.model_copy(update={"benchmarks": {"heldout": bare}}))
+    tables = {"experiment.tex", "measures.tex", "heldout_loss.tex"}
+    assert set(files) == tables | {"loss.svg", "loss.pdf", "loss.png"}
 
 
 def card(recipe: Recipe, results: Results | None = None) -> ModelCard:
@@ -174,17 +220,72 @@ def test_the_card_is_the_hubs() -> None:
     assert known["library_name"] == "peft"
     assert known["datasets"] == ["databricks/databricks-dolly-15k"]
     assert "license" not in known
-    assert "**Verdict: better**" in made.text
+    assert "**Verdict, not pre-registered:** The tuned model is better" in made.text
     assert "−0.412 (−0.478 to −0.346, n = 96)" in made.text
     assert "Only what stands under Results was measured" in made.text
 
 
 def test_what_is_not_on_the_hub_is_not_named_there(tmp_path: Path) -> None:
-    for model in ("asset:smollm2-135m-instruct", str(tmp_path)):
-        made = card(report_case.recipe().model_copy(update={"model": Model(id=model)}))
-        assert "base_model" not in facts(made)
-        assert "datasets" not in facts(made)
-        assert "Not evaluated:** judge has not finished." in made.text
+    made = card(report_case.recipe().model_copy(update={"model": Model(id=str(tmp_path))}))
+    assert "base_model" not in facts(made)
+    assert "datasets" not in facts(made)
+    assert "Not evaluated:** judge has not finished." in made.text
+
+
+def test_an_assets_model_is_named_as_the_hub_does() -> None:
+    asset = Model(id="asset:smollm2-135m-instruct")
+    made = card(report_case.recipe().model_copy(update={"model": asset}))
+    hub = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert facts(made)["base_model"] == hub
+    assert f'from_pretrained("{hub}")' in made.text
+    assert "BASE_MODEL" not in made.text
+
+
+def listed(made: ModelCard) -> list[EvalResult]:
+    found = facts(made)["eval_results"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_the_card_lists_the_results_as_the_hub_does() -> None:
+    found = listed(card(report_case.recipe(), report_case.results()))
+    rate = next(r for r in found if r.metric_type == "win_rate")
+    assert rate.metric_value == 69.8
+    assert rate.metric_name == (
+        "Pairwise win rate against base, judged by gpt-4o-mini (%, 61.5 to 78.1, n = 94, 2 "
+        "unscored)"
+    )
+    loss = next(r for r in found if r.metric_type == "loss")
+    assert (loss.metric_value, loss.dataset_split) == (1.7721, "test")
+    assert {r.metric_type for r in found} == {"loss", "exact_match", "chrf", "win_rate"}
+    assert "eval_results" not in facts(card(report_case.recipe()))
+
+
+def test_a_reason_that_is_the_verdicts_sentence_is_said_once() -> None:
+    whole = report_case.results()
+    why = "3 of 20 questions are unscored (15 %), and the recipe allows 2 %."
+    sentence = f"Inconclusive, for this adapter: {why}"
+    verdict = whole.verdict.model_copy(update={"sentence": sentence, "reasons": (why, "More.")})
+    results = whole.model_copy(update={"verdict": verdict})
+    made = card(report_case.recipe(), results)
+    assert made.text.count(why) == 1
+    assert "- More." in made.text
+    assert render("report.md", results).count(why) == 1
+    assert Page(render("index.html", results)).text.count(why) == 1
+
+
+def test_an_exported_adapter_names_its_base_model_as_the_hub_does(tmp_path: Path) -> None:
+    for given, named in (
+        ("asset:smollm2-135m-instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("/home/me/model", "model"),
+    ):
+        run = trained_run(tmp_path / named.rpartition("/")[2])
+        recipe = load_recipe(run.recipe_file).model_copy(update={"model": Model(id=given)})
+        run.recipe_file.write_text(dump_recipe(recipe), encoding="utf-8")
+        out = tmp_path / "out"
+        export_all(run, out)
+        config = json.loads((out / "adapter/adapter_config.json").read_text("utf-8"))
+        assert config["base_model_name_or_path"] == named
 
 
 def test_the_cards_recipe_names_no_folder_of_this_machine() -> None:

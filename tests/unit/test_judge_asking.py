@@ -33,8 +33,9 @@ from tests.unit.judge_case import (
     recorded,
     request,
 )
+from tuneproof.endpoint import pacing
 from tuneproof.errors import EndpointError, RecipeError, StageError
-from tuneproof.judge import asking, pacing
+from tuneproof.judge import asking
 from tuneproof.judge.asking import ENOUGH_WITHOUT_PROBABILITIES, Request
 from tuneproof.judge.clients import Reply
 from tuneproof.judge.meter import TOKENS_A_MESSAGE, Meter, spent_usd

@@ -8,8 +8,8 @@ import pytest
 
 from tests.fakes import Behaviour, ChatServer, Status
 from tests.unit.judge_case import ask, judge
+from tuneproof.endpoint.transport import Failed
 from tuneproof.errors import EndpointError
-from tuneproof.judge.clients import Failed
 from tuneproof.judge.refusals import limit_field_warning, refused_setting
 
 if TYPE_CHECKING:

@@ -7,9 +7,11 @@ import pytest
 from tests.unit import report_evidence_case as case
 from tuneproof.records import LossPoint
 from tuneproof.report.drawing import (
+    LEGEND,
     MOST_ROWS,
     IntervalBar,
     forest,
+    forest_ticks,
     interval_bar,
     loss_chart,
     loss_rows,
@@ -86,7 +88,8 @@ def test_no_interval_no_drawing() -> None:
         )
         is None
     )
-    assert forest([none], width=100) == [None]
+    unscored = Estimate(value=None, low=None, high=None, n_scored=0, n_unscored=3)
+    assert forest([unscored], width=100) == [None]
     assert forest([], width=100) == []
 
 
@@ -96,9 +99,23 @@ def test_rows_of_a_forest_share_one_scale() -> None:
     )
     assert first is not None
     assert second is not None
-    assert absent is None
+    assert absent is not None
+    assert (absent.low, absent.high) == (None, None), "a value without an interval is a point"
+    assert second.high is not None
+    assert second.high < absent.value < 180
     assert first.null == second.null
+    assert first.high is not None
+    assert second.low is not None
     assert first.high < first.null < second.low
+
+
+def test_a_forests_ticks_stand_where_its_rows_do() -> None:
+    estimates = [of(-0.4, -0.5, -0.3), of(0.2, 0.1, 0.3)]
+    rows = forest(estimates, width=180)
+    at = {tick.label: tick.at for tick in forest_ticks(estimates, width=180)}
+    assert rows[0] is not None
+    assert at["0.0"] == rows[0].null
+    assert len(at) >= 2
 
 
 def test_a_waterfall_leads_from_the_win_rate_down_to_one_half() -> None:
@@ -177,6 +194,9 @@ def test_a_loss_chart_places_both_series_and_rings_the_best() -> None:
     assert chart.best == chart.marks[1]
     assert chart.best.x == chart.right
     assert chart.marks[1].y > chart.marks[0].y, "a lower loss lies lower"
+    highest = min(float(point.split(",")[1]) for point in chart.train.split())
+    assert chart.top >= LEGEND, "the legend stands above the lines"
+    assert highest >= chart.top
 
 
 def test_a_long_curve_has_a_short_table_and_all_of_its_line() -> None:

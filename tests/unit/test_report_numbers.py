@@ -1,14 +1,30 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tuneproof.report.numbers import count, duration, number, parts, share_of, show, size
+from tuneproof.report.numbers import (
+    are_numbers,
+    count,
+    duration,
+    moment,
+    number,
+    parts,
+    share_of,
+    size,
+    unbroken,
+)
 from tuneproof.results import Estimate
 
 
 def of(value: float | None, low: float | None, high: float | None, **more: object) -> Estimate:
     fields = {"value": value, "low": low, "high": high, "n_scored": 96, "n_unscored": 0} | more
     return Estimate.model_validate(fields)
+
+
+def show(estimate: Estimate | None, **how: Any) -> str:
+    return parts(estimate, **how).text
 
 
 def test_a_percentage_carries_its_interval_and_n() -> None:
@@ -107,8 +123,28 @@ def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+def test_a_moment_is_told_to_the_minute_in_utc() -> None:
+    assert moment("2025-11-03T14:02:11+00:00") == "2025-11-03 14:02 UTC"
+    assert moment("2025-11-03T14:02:11+02:00") == "2025-11-03 12:02 UTC"
+    assert moment("2025-11-03T14:02:11") == "2025-11-03 14:02"
+    assert moment("yesterday") == "yesterday"
+
+
 def test_counts_shares_and_sizes() -> None:
     assert count(4_194_304) == "4,194,304"
     assert share_of(4_194_304, 6_742_609_920) == "0.0622 %"
     assert share_of(0, 0) == "–"
     assert (size(812), size(1_048_576), size(3 * 2**40)) == ("812 B", "1.0 MiB", "3.0 TiB")
+
+
+def test_no_line_ends_inside_a_number_with_its_unit() -> None:
+    said = "55.9 % (95 % interval 1 to 2, n = 17) is 3.6 points, 100 times"
+    whole = (
+        "55.9\u00a0% (95\u00a0% interval 1 to 2, n\u00a0=\u00a017) is 3.6\u00a0points, 100 times"
+    )
+    assert unbroken(said) == whole
+
+
+def test_a_column_of_numbers_is_known() -> None:
+    assert are_numbers(["12,008", "1,501", "0", "41.4 %", "−0.5"])
+    assert not are_numbers(["12,008", "3 of 4"])

@@ -3,8 +3,9 @@
 Each verb stands in one of the modules beside this one, with its help; none has logic of its own.
 The order in which they are imported is the order in which ``--help`` lists them.
 
-Exit codes: 0 done, 1 failed, 2 bad usage, recipe or input, 130 or 143 stopped. Results go to
-standard output, progress to standard error; with ``--json`` an error is a result too.
+Exit codes: 0 done, 1 failed, 2 bad usage, recipe or input, found before anything was written,
+130 or 143 stopped. Results go to standard output, progress to standard error; with ``--json`` an
+error is a result too.
 """
 
 from __future__ import annotations

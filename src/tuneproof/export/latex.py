@@ -9,16 +9,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tuneproof.report import content
+from tuneproof.report import content, evidence
 from tuneproof.report.build import own_tables
+from tuneproof.report.experiment import experiment
 from tuneproof.report.numbers import NOT_MEASURED, Shown, count, parts
 from tuneproof.report.untrusted import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from tuneproof.recipe import Recipe
+    from tuneproof.report.experiment import Rows
     from tuneproof.report.tables import Table
     from tuneproof.results import (
+        ArmPair,
         BenchmarkResult,
         Decomposition,
         PairwiseResult,
@@ -45,6 +49,8 @@ def escape(text: str) -> str:
     pdfLaTeX it would end the run.
     """
     printed = "".join(_printed(c) for c in " ".join(visible(text).split()))
+    # No line ends between a number and its unit.
+    printed = re.sub(r"(?<=\d) (?=\\%|points\b)", "~", printed)
     # Two hyphens, question or exclamation marks in a row would become another character.
     return re.sub(r"(?<=-)-|(?<=[?!])(?=\\text)", lambda m: "{}" + m[0], printed)
 
@@ -58,9 +64,13 @@ def _printed(c: str) -> str:
     return rf"\texttt{{U+{ord(c):04X}}}"
 
 
-def latex_tables(results: Results) -> dict[str, str]:
-    """File name to LaTeX: the measures, the win rates, their parts, the benchmarks' own tables."""
-    found = {"measures.tex": _measures(results)}
+def latex_tables(results: Results, recipe: Recipe) -> dict[str, str]:
+    """File name to LaTeX: the experiment's settings, the measures, the held-out loss of each
+    category, the win rates, their parts, what the judge's word is worth, the benchmarks' own
+    tables."""
+    found = {"experiment.tex": _experiment(results, recipe), "measures.tex": _measures(results)}
+    if results.heldout_loss is not None and results.heldout_loss.by_category:
+        found["heldout_loss.tex"] = _by_category(results.heldout_loss.by_category, results)
     judged = [
         (name, found) for name, b in results.benchmarks.items()
         for found in content.pairwise_results(b)
@@ -71,6 +81,9 @@ def latex_tables(results: Results) -> dict[str, str]:
     parted = [it for it in parted if it[2].whole.value is not None]
     if parted:
         found["decomposition.tex"] = _decompositions(parted, results)
+    judges = evidence.judges(results)
+    if judges:
+        found["judge.tex"] = _judges(judges)
     for name, table in own_tables(results).items():
         found[f"{name}.tex"] = _own(name, table)
     return found
@@ -83,41 +96,72 @@ def _measures(results: Results) -> str:
     for name, result in results.benchmarks.items():
         shown = content.benchmark(name, result)
         lines.append("\\midrule")
-        lines.append(rf"\multicolumn{{4}}{{l}}{{\textit{{{escape(_asked(shown, result))}}}}} \\")
+        lines.append(_over(_asked(shown, result), 5))
         for m in shown.measures:
             lines += _measure(m)
         if shown.fair_measures:
-            lines.append(r"\multicolumn{4}{l}{\textit{the same against fair-base}} \\")
+            lines.append(_over("the same against fair-base", 5))
             for m in shown.fair_measures:
                 lines += _measure(m)
-    level = f"{results.verdict.estimate.level * 100:g} %"
     return _table(
-        caption=f"Base and tuned on the same questions. Below each value its {level} interval, "
-        "clustered by question; differences are paired, tuned less base.",
+        caption=f"Base and tuned on the same questions. Below each value its {_level(results)} "
+        "interval, clustered by question; differences are paired, tuned less base. n is the number "
+        "of questions.",
         label="measures",
-        columns="lrrr",
-        head=("Measure", "Base", "Tuned", "Difference"),
+        columns="lrrrr",
+        head=("Measure", "Base", "Tuned", "Difference", "n"),
         lines=lines,
     )
+
+
+def _by_category(pairs: Mapping[str, ArmPair], results: Results) -> str:
+    lines = []
+    for name, pair in pairs.items():
+        lines += _measure(content.measure(content.HELDOUT_LOSS, pair), name)
+    kind = content.HELDOUT_LOSS
+    return _table(
+        caption=f"{kind.label} by category, {kind.unit}; {kind.better} is better. Below each value "
+        f"its {_level(results)} interval; n is the number of questions.",
+        label="heldout-loss",
+        columns="lrrrr",
+        head=("Category", "Base", "Tuned", "Difference", "n"),
+        lines=lines,
+    )
+
+
+def _level(results: Results) -> str:
+    return f"{results.verdict.estimate.level * 100:g} %"
+
+
+def _over(title: str, columns: int, how: str = "l") -> str:
+    """A title over rows that belong together."""
+    return rf"\multicolumn{{{columns}}}{{{how}}}{{\textit{{{escape(title)}}}}} \\"
 
 
 def _asked(shown: content.Benchmark, result: BenchmarkResult) -> str:
     return f"{shown.title} ({count(result.n_questions)} questions)"
 
 
-def _measure(m: content.Measure) -> list[str]:
-    label = escape(m.kind.label)
+def _measure(m: content.Measure, name: str | None = None) -> list[str]:
+    """Two lines: the values and n; the unit (of a row that is called after its measure), the
+    intervals and what is unscored."""
+    label = escape(name if name is not None else m.kind.label)
     if m.base is None or m.tuned is None or m.difference is None:
-        return [rf"{label} & \multicolumn{{3}}{{l}}{{{escape(NOT_MEASURED)}}} \\"]
+        return [rf"{label} & \multicolumn{{4}}{{l}}{{{escape(NOT_MEASURED)}}} \\"]
     three = (m.base, m.tuned, m.difference)
+    # Almost always the same three times.
+    scored, unscored = (" / ".join(dict.fromkeys(_n(s)[k] for s in three)) for k in (0, 1))
+    lost = f"{unscored} unscored" if unscored != "0" else ""
+    unit = m.kind.unit if name is None else ""
+    below = (unit, *(s.interval for s in three), lost)
     return [
-        _row([label, *(escape(s.value) for s in three)]),
-        _row([rf"\quad {{\footnotesize {escape(m.kind.unit)}}}", *map(_interval, three)]),
+        _row([label, *(escape(s.value) for s in three), escape(scored)]),
+        _row([(r"\quad " if unit else "") + _small(unit), *map(_small, below[1:])]),
     ]
 
 
-def _interval(shown: Shown) -> str:
-    return rf"{{\footnotesize {escape(shown.interval)}}}" if shown.interval else ""
+def _small(text: str) -> str:
+    return rf"{{\footnotesize {escape(text)}}}" if text else ""
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -137,21 +181,23 @@ def _win_rates(judged: Sequence[tuple[str, PairwiseResult]], results: Results) -
         rows += [(part, parts(e, percent=True)) for part, e in found.by_category.items()]
         for k, (what, shown) in enumerate(rows):
             indent = r"\quad " if k else ""
-            cells = (escape(shown.value), escape(shown.interval), escape(_n(shown)))
-            lines.append(_row([indent + escape(what), *cells]))
-    level = f"{results.verdict.estimate.level * 100:g} %"
+            cells = (shown.value, shown.interval, *_n(shown))
+            lines.append(_row([indent + escape(what), *map(escape, cells)]))
     judges = "; ".join(dict.fromkeys(f"{r.judge} ({r.protocol})" for _, r in judged))
     return _table(
-        caption=f"Win rates of tuned, ties counted half, with {level} intervals. Judge: {judges}.",
+        caption=f"Win rates of tuned, ties counted half, with {_level(results)} intervals; n is "
+        f"the number of questions. Judge: {judges}.",
         label="win-rates",
-        columns="lrrr",
-        head=("Questions", "Win rate", "Interval", "n"),
+        columns="lrrrr",
+        head=("Questions", "Win rate", "Interval", "n", "Unscored"),
         lines=lines,
     )
 
 
-def _n(shown: Shown) -> str:
-    return shown.n.removeprefix("n = ")
+def _n(shown: Shown) -> tuple[str, str]:
+    """Questions scored and unscored."""
+    scored, _, unscored = shown.n.removeprefix("n = ").partition(", ")
+    return scored, unscored.removesuffix(" unscored") or "0"
 
 
 def _decompositions(
@@ -162,7 +208,7 @@ def _decompositions(
         if i:
             lines.append("\\midrule")
         title = f"{content.TITLES.get(name, name)}, against {found.opponent}"
-        lines.append(rf"\multicolumn{{3}}{{l}}{{\textit{{{escape(title)}}}}} \\")
+        lines.append(_over(title, 4))
         for k, (what, e) in enumerate(
             (
                 ("win rate less one half", split.whole),
@@ -173,13 +219,53 @@ def _decompositions(
         ):
             shown = parts(e, percent=True, signed=True)
             indent = r"\quad " if k else ""
-            lines.append(_row([indent + escape(what), escape(shown.value), escape(shown.interval)]))
+            cells = (shown.value.removesuffix(" points"), shown.interval, _n(shown)[0])
+            lines.append(_row([indent + escape(what), *map(escape, cells)]))
     return _table(
         caption="Where the win rate comes from: answers were judged again, cut where they run on "
-        "into the template, and then to equal length.",
+        f"into the template, and then to equal length. With {_level(results)} intervals; n is the "
+        "number of questions.",
         label="decomposition",
-        columns="lrr",
-        head=("", "Points", "Interval"),
+        columns="lrrr",
+        head=("", "Points", "Interval", "n"),
+        lines=lines,
+    )
+
+
+def _judges(judges: Sequence[evidence.Judged]) -> str:
+    parted = []
+    for it in judges:
+        rows = [
+            (
+                f"Control pairs, {c.name}" if c.name in evidence.CONTROL_KINDS.values() else c.name,
+                f"named better in both orders: {c.accuracy.text}; orders contradict "
+                f"{c.contradictions}, ties {c.ties}, unparsed {c.unparsed}",
+            )
+            for c in it.controls
+        ]
+        parted.append((it.title, (("Found", it.sentence), *rows, *it.rows)))
+    return _settings("What the judge's word is worth.", "judge", parted)
+
+
+def _experiment(results: Results, recipe: Recipe) -> str:
+    parted = [(part.title, part.rows) for part in experiment(results, recipe)]
+    return _settings("The experiment's settings.", "experiment", parted)
+
+
+def _settings(caption: str, label: str, parted: Iterable[tuple[str, Rows]]) -> str:
+    """Rows of two texts, which may be long, under a title for each part."""
+    lines: list[str] = []
+    for title, rows in parted:
+        lines += ["\\midrule"] if lines else []
+        lines.append(_over(title, 2, r"p{0.94\linewidth}"))
+        lines += [
+            rf"\raggedright {escape(a)} & \raggedright {escape(b)} \tabularnewline" for a, b in rows
+        ]
+    return _table(
+        caption=caption,
+        label=label,
+        columns=r"p{0.34\linewidth}p{0.58\linewidth}",
+        head=("Setting" if label == "experiment" else "Measure", "Value"),
         lines=lines,
     )
 

@@ -10,20 +10,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneproof.assets import ASSETS
 from tuneproof.data.templates import parse_template
 from tuneproof.recipe_file import dump_recipe
-from tuneproof.report import content, evidence
-from tuneproof.report.markdown import cell, fence, inline
-from tuneproof.report.numbers import NOT_MEASURED, count, share_of
+from tuneproof.report import content, evidence, experiment
+from tuneproof.report.numbers import NOT_MEASURED, count, parts
 from tuneproof.report.provenance import ledger_rows
+from tuneproof.report.untrusted import cell, fence, inline, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from huggingface_hub import EvalResult
+
     from tuneproof.recipe import Data, Model, Recipe
     from tuneproof.records import Ledger, TrainingSummary
-    from tuneproof.results import Results
+    from tuneproof.results import Estimate, Results
 
 
 def model_card(
@@ -46,7 +47,7 @@ def model_card(
         adapter: its number; results are over all adapters of the run.
     """
     blocks = [
-        front_matter(recipe),
+        front_matter(recipe, results),
         f"# {inline(recipe.name)}" + (f", adapter {adapter}" if adapter > 1 else ""),
         f"A LoRA adapter for {_base(recipe.model)}, trained and evaluated with tuneproof.",
         *_verdict(results, missing),
@@ -55,7 +56,7 @@ def model_card(
         "## Data",
         *_data(recipe.data, ledger),
         "## Training",
-        _table(("Setting", ""), _training(recipe, training)),
+        _table(("Setting", "Value"), _training(for_publication(recipe), training)),
         "## Results",
         *_results(results, missing),
         "## Limits",
@@ -70,11 +71,12 @@ def model_card(
     return "\n\n".join(blocks) + "\n"
 
 
-def front_matter(recipe: Recipe) -> str:
-    """The hub's metadata. What is not on the hub is not named there."""
+def front_matter(recipe: Recipe, results: Results | None = None) -> str:
+    """The hub's metadata, with the results as its ``model-index``. What is not on the hub is not
+    named as if it were."""
     from huggingface_hub import ModelCardData
 
-    base, data = hub_model(recipe.model), recipe.data.source.hub
+    base, data = experiment.hub_model(recipe.model), recipe.data.source.hub
     known = ModelCardData(
         base_model=base,
         base_model_relation="adapter" if base is not None else None,
@@ -82,8 +84,56 @@ def front_matter(recipe: Recipe) -> str:
         datasets=[data] if data is not None else None,
         pipeline_tag="text-generation",
         tags=["lora", "instruction-tuning", "tuneproof"],
+        model_name=recipe.name,
+        eval_results=_measured(recipe, results) or None if results is not None else None,
     )
     return f"---\n{known.to_yaml()}\n---"
+
+
+def _measured(recipe: Recipe, results: Results) -> list[EvalResult]:
+    """What tuned reached, as the hub lists results: each with its interval and n in its name."""
+    from huggingface_hub import EvalResult
+
+    own = experiment.data_name(recipe.data)
+    data = {"heldout": (recipe.data.source.hub or own, own, "test")}
+    taken: list[tuple[str, str, content.Kind, str, Estimate | None]] = []
+    loss = results.heldout_loss
+    if loss is not None:
+        taken.append(("heldout", "loss", content.HELDOUT_LOSS, "", loss.tuned))
+    for name, result in results.benchmarks.items():
+        for metric, kind, pair in (
+            ("exact_match", content.EXACT_MATCH, result.exact_match),
+            ("chrf", content.SIMILARITY, result.chrf),
+        ):
+            taken.append((name, metric, kind, "", pair.tuned if pair is not None else None))
+        for found in content.pairwise_results(result):
+            match = f" against {found.opponent}, judged by {found.judge}"
+            taken.append((name, "win_rate", content.WIN_RATE, match, found.win_rate))
+        if result.ratings is not None:
+            rated = result.ratings.against.get("base")
+            judged = f" by {result.ratings.judge}"
+            tuned = rated.tuned if rated is not None else None
+            taken.append((name, "rating", content.RATING, judged, tuned))
+    listed = []
+    for name, metric, kind, of, estimate in taken:
+        if estimate is None or estimate.value is None:
+            continue
+        shown = parts(estimate, percent=kind.percent, digits=kind.digits)
+        at, title, split = data.get(name, (name, content.TITLES.get(name, name), None))
+        unit = "%" if kind.percent else kind.unit
+        told = ", ".join(part for part in (unit, shown.interval, shown.n) if part)
+        listed.append(
+            EvalResult(
+                task_type="text-generation",
+                dataset_type=at,
+                dataset_name=title,
+                dataset_split=split,
+                metric_type=metric,
+                metric_name=visible(f"{kind.label}{of} ({told})"),
+                metric_value=round(estimate.value * (100 if kind.percent else 1), 4),
+            )
+        )
+    return listed
 
 
 def for_publication(recipe: Recipe) -> Recipe:
@@ -116,29 +166,16 @@ def _name(path: str | None) -> str | None:
 
 
 def _public(model: Model) -> bool:
-    return model.id.startswith("asset:") or hub_model(model) is not None
-
-
-def hub_model(model: Model) -> str | None:
-    """The base model's id on the hub; None for an asset or a folder."""
-    if model.id.startswith(("asset:", ".", "/", "~")) or model.id.count("/") > 1:
-        return None
-    return None if Path(model.id).is_dir() else model.id
-
-
-def _asset_origin(model: Model) -> tuple[str, str] | None:
-    """(Origin, licence) of an asset; None where the model is none."""
-    return next(((a.origin, a.licence) for a in ASSETS if a.id == model.id), None)
+    return model.id.startswith("asset:") or experiment.hub_model(model) is not None
 
 
 def _base(model: Model) -> str:
-    hub, asset = hub_model(model), _asset_origin(model)
-    if hub is not None:
-        at = f", revision {cell(model.revision)}" if model.revision else ""
-        return f"[{cell(hub)}](https://huggingface.co/{hub}){at}"
-    if asset is not None:
-        return f"{cell(model.id)} ({cell(asset[0])})"
-    return f"a local model, {cell(Path(model.id).name)}"
+    hub, asset = experiment.hub_model(model), experiment.asset_of(model)
+    if hub is None:
+        return f"a local model, {cell(Path(model.id).name)}"
+    at = f", revision {cell(model.revision)}" if model.revision else ""
+    copy = f" (its weights {cell(asset.weights)})" if asset is not None else ""
+    return f"[{cell(hub)}](https://huggingface.co/{hub}){at}{copy}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -153,15 +190,20 @@ def _list(items: Iterable[str]) -> str:
 def _verdict(results: Results | None, missing: str) -> list[str]:
     if results is None:
         return [f"**Not evaluated:** {inline(missing)}."]
-    verdict, standing = results.verdict, evidence.standing(results)
-    return [
-        f"**Verdict: {verdict.outcome.value}**, {standing.badge}. {inline(verdict.sentence)}",
-        _list(verdict.reasons),
-    ]
+    badge, sentence = evidence.standing(results).badge, inline(results.verdict.sentence)
+    # Where a win rate comes from is said with it, under Results.
+    elsewhere = {
+        found.decomposition.sentence
+        for result in results.benchmarks.values()
+        for found in content.pairwise_results(result)
+        if found.decomposition is not None
+    }
+    reasons = [r for r in content.reasons(results) if r not in elsewhere]
+    return [f"**Verdict, {badge}:** {sentence}", *([_list(reasons)] if reasons else [])]
 
 
 def _use(recipe: Recipe) -> str:
-    base = hub_model(recipe.model) or "BASE_MODEL"
+    base = experiment.hub_model(recipe.model) or "BASE_MODEL"
     prompt = parse_template(recipe.data.template).prompt("Why is the sky blue?", "")
     code = (
         "from peft import PeftModel\n"
@@ -175,9 +217,15 @@ def _use(recipe: Recipe) -> str:
         'n = inputs["input_ids"].shape[1]\n'
         "print(tokenizer.decode(answer[0, n:], skip_special_tokens=True))"
     )
-    return "The prompt is the training template, to the character:\n\n" + fence(
-        code, language="python"
+    said = "The prompt is the training template, to the character:\n\n"
+    asset = experiment.asset_of(recipe.model)
+    copy = (
+        f"\n\nIt was trained and measured on a copy of the base model's weights, "
+        f"{cell(asset.weights)}: on the hub's own its answers may differ."
+        if asset is not None
+        else ""
     )
+    return said + fence(code, language="python") + copy
 
 
 def _data(data: Data, ledger: Ledger | None) -> list[str]:
@@ -201,28 +249,11 @@ def _data(data: Data, ledger: Ledger | None) -> list[str]:
 
 
 def _training(recipe: Recipe, t: TrainingSummary) -> list[tuple[str, str]]:
-    lora, train = recipe.lora, recipe.train
-    targets = lora.target_modules
-    named = ", ".join(targets) if isinstance(targets, tuple) else targets or "PEFT's default"
     return [
-        ("LoRA", f"r {lora.r}, alpha {lora.alpha}, dropout {lora.dropout:g}, on {named}"),
-        (
-            "Trainable parameters",
-            f"{count(t.trainable_parameters)} of {count(t.total_parameters)} "
-            f"({share_of(t.trainable_parameters, t.total_parameters)})",
-        ),
-        ("Epochs", f"{t.epochs:g}, {count(t.steps)} optimizer steps of {train.batch_size} rows"),
-        (
-            "Learning rate",
-            f"{train.learning_rate:g}, {train.scheduler}, warm-up {train.warmup_ratio:g}",
-        ),
-        ("Optimizer", f"{train.optimizer}, weight decay {train.weight_decay:g}"),
-        ("Longest row", f"{count(train.max_length)} tokens; {count(t.rows_cut)} rows were cut"),
-        ("Loss on", f"the {train.loss_on}"),
-        ("Rows that teach the end token", f"{count(t.eos_supervised_rows)} of {count(t.rows)}"),
+        *experiment.lora_rows(recipe, t),
+        *experiment.training_settings(recipe, t),
         ("Tokens seen", count(t.tokens)),
-        ("Seed", "not known" if t.seed is None else str(t.seed)),
-        ("Precision and device", f"{t.dtype}, {t.device}"),
+        *experiment.hardware_rows(t),
     ]
 
 
@@ -276,9 +307,9 @@ def _licence(recipe: Recipe) -> str:
         "Not set here: choose one that the base model's licence and the data's allow, and put it "
         "under `license` in the front matter."
     ]
-    asset = _asset_origin(recipe.model)
+    asset = experiment.asset_of(recipe.model)
     if asset is not None:
-        said.append(f"The base model's is {cell(asset[1])}.")
+        said.append(f"The base model's is {cell(asset.licence)}.")
     if recipe.data.source.sample:
         said.append("The bundled sample's is MIT.")
     return " ".join(said)

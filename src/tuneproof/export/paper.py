@@ -11,13 +11,16 @@ from tuneproof.report.figures import Saved, decomposition_figure, loss_figure, w
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tuneproof.recipe import Recipe
     from tuneproof.records import LossPoint
     from tuneproof.results import Results
 
 
-def paper_files(results: Results, curve: Sequence[LossPoint]) -> dict[str, str | bytes]:
+def paper_files(
+    results: Results, recipe: Recipe, curve: Sequence[LossPoint]
+) -> dict[str, str | bytes]:
     """File name to content. A figure of what was not measured is not made."""
-    files: dict[str, str | bytes] = dict(latex_tables(results))
+    files: dict[str, str | bytes] = dict(latex_tables(results, recipe))
     figures: dict[str, Saved | None] = {
         "loss": loss_figure(curve, best_step=results.best_step),
         "win_rates": win_rate_figure(results),

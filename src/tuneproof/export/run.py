@@ -3,17 +3,19 @@ the benchmarks' own files. What the run does not have yet is said, not an error.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuneproof.errors import StageError
-from tuneproof.export.model_card import model_card
+from tuneproof.export.model_card import for_publication, model_card
 from tuneproof.export.paper import paper_files
 from tuneproof.export.write import export_run
 from tuneproof.recipe_file import load_recipe
 from tuneproof.records import LossPoint, TrainingSummary
+from tuneproof.report.experiment import hub_model
 from tuneproof.report.results_file import read_results
 from tuneproof.report.untrusted import encodable
 from tuneproof.workspace import read_record, read_records, replacing_folder, write_atomic
@@ -21,7 +23,7 @@ from tuneproof.workspace import read_record, read_records, replacing_folder, wri
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tuneproof.recipe import Recipe
+    from tuneproof.recipe import Model, Recipe
     from tuneproof.results import Results
     from tuneproof.workspace import RunDir
 
@@ -75,7 +77,7 @@ def export_all(run: RunDir, out: Path) -> Made:
         missing.append(f"tables and figures: {behind['report']}")
     else:
         curve = read_records(run.stage("train") / "loss.jsonl", LossPoint)
-        for name, text in paper_files(results, curve).items():
+        for name, text in paper_files(results, for_publication(recipe), curve).items():
             write_atomic(out / "paper" / name, text)
             files.append(out / "paper" / name)
     left_out: dict[str, int] = {}
@@ -112,6 +114,23 @@ def _adapters(
             for file in trained.outputs:
                 if file.path.startswith(f"train/{name}/"):
                     shutil.copy2(run.resolve(file.path), folder)
+            _name_base(folder / "adapter_config.json", for_publication(recipe).model)
             write_atomic(folder / "README.md", encodable(card))
         files += sorted((out / name).iterdir())
     return files
+
+
+def _name_base(config: Path, model: Model) -> None:
+    """Have PEFT's configuration name the base model as the hub does.
+
+    A run's names what its recipe does: an asset, which no tool of the hub resolves, or a folder of
+    this machine. The revision is that of the hub's id alone.
+    """
+    try:
+        settings = json.loads(config.read_text("utf-8"))
+    except ValueError:
+        raise StageError(
+            "is no JSON", place=str(config), remedy="Train again: tuneproof train RECIPE"
+        ) from None
+    settings["base_model_name_or_path"] = hub_model(model) or model.id
+    write_atomic(config, json.dumps(settings, indent=2, sort_keys=True) + "\n")

@@ -3,8 +3,9 @@
 Every reply goes to its journal the moment it comes: a killed run loses the requests in flight and
 no other. Requests that failed are in no journal, so the next run asks again; nor are replies
 without token probabilities where an endpoint never gives any. How many requests run at once, and
-which are sent again, is decided in ``pacing``; what they cost, in ``meter``; the Batch API's way of
-asking stands in ``batch``. What is asked, and what a reply says, is left to the caller.
+which are sent again, is decided in ``endpoint.pacing``; what they cost, in ``meter``; the Batch
+API's way of asking stands in ``batch``. What is asked, and what a reply says, is left to the
+caller.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from tuneproof.endpoint.pacing import Pace, Tries
 from tuneproof.errors import TuneproofError
-from tuneproof.judge.clients import Client, Failed, Reply, check, make_client, recorded_reply
+from tuneproof.judge.clients import Client, Reply, check, make_client, recorded_reply
 from tuneproof.judge.intake import (
     ENOUGH_WITHOUT_PROBABILITIES,
     MAX_CONSECUTIVE_FAILURES,
@@ -29,7 +31,6 @@ from tuneproof.judge.intake import (
     no_probabilities,
 )
 from tuneproof.judge.meter import Meter, spent_usd
-from tuneproof.judge.pacing import Pace, Tries
 from tuneproof.judge.prices import price_of, recorded_price
 from tuneproof.records import UnsureTry
 from tuneproof.workspace import Journal
@@ -37,6 +38,7 @@ from tuneproof.workspace import Journal
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
+    from tuneproof.endpoint.transport import Failed
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Judge
 

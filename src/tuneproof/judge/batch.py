@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from tuneproof.endpoint.transport import Failed, clean, connect, raise_hopeless
 from tuneproof.errors import EndpointError, RecipeError
-from tuneproof.judge.clients import Failed, Reply, endpoint
-from tuneproof.judge.openai_client import clean, connect, raise_hopeless, read_completion
+from tuneproof.judge.clients import Reply, endpoint, endpoint_of
+from tuneproof.judge.openai_client import read_completion
 from tuneproof.records import BatchEvent
 from tuneproof.workspace import Journal, digest_value
 
@@ -163,7 +164,7 @@ async def ask_in_batches(
         StageError: the budget is used up.
     """
     assert intake.journals is not None
-    client = connect(intake.judge, max_retries=MAX_RETRIES)
+    client = connect(endpoint_of(intake.judge), max_retries=MAX_RETRIES)
     try:
         with Journal(_path(intake.journals), BatchEvent) as log:
             await _Batches(client, log, intake, reporter).ask(to_ask)
@@ -183,6 +184,7 @@ class _Batches:
     ) -> None:
         self._client, self._log, self._intake, self._reporter = client, log, intake, reporter
         self._judge, self._meter = intake.judge, intake.meter
+        self._at = endpoint_of(intake.judge)
 
     async def ask(self, to_ask: Sequence[Request]) -> None:
         """First what earlier runs began, then the rest, as much at once as limits allow."""
@@ -347,7 +349,8 @@ class _Batches:
         except APIStatusError as error:
             status, said = error.status_code, clean(error.message, key)
             if status != 404:
-                raise_hopeless(self._judge, status, error.code or error.type, said)
+                code = error.code or error.type
+                raise_hopeless(self._at, status, code, said, model=self._judge.model)
             if absent is not None and status in _ABSENT:
                 problem, remedy = absent
             raise EndpointError(
@@ -425,7 +428,7 @@ class _Batches:
         said = "; ".join(
             dict.fromkeys(clean(e.message or "", self._client.api_key) for e in errors)
         )
-        raise_hopeless(self._judge, None, code, said)
+        raise_hopeless(self._at, None, code, said, model=self._judge.model)
         why = said[:300] or "no reason given"
         raise EndpointError(
             f"refuses the batch {batch.id} ({code or 'no code'}): {why}",

@@ -12,16 +12,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from tuneproof.errors import EndpointError
-from tuneproof.judge.clients import Failed, Reply, endpoint
+from tuneproof.judge.clients import Reply, endpoint
 from tuneproof.judge.refusals import refused_setting
 from tuneproof.records import Judgment, Rating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tuneproof.endpoint.pacing import Pace
+    from tuneproof.endpoint.transport import Failed
     from tuneproof.errors import StageError
     from tuneproof.judge.meter import Meter
-    from tuneproof.judge.pacing import Pace
     from tuneproof.progress import Task
     from tuneproof.recipe import Judge
     from tuneproof.workspace import Journal

@@ -1,7 +1,7 @@
 """What a model takes in no request at all: how it says so, and the setting that mends it.
 
 OpenAI's reasoning models (the o-series, gpt-5) take no ``max_tokens``, no temperature but 1 and no
-``logprobs``. Refusals that concern one request are left to ``openai_client``.
+``logprobs``. Refusals that concern one request are left to ``endpoint.transport``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tuneproof.judge.clients import endpoint
 from tuneproof.judge.prices import is_openai
 
 if TYPE_CHECKING:
-    from tuneproof.judge.clients import Failed
+    from tuneproof.endpoint.transport import Failed
     from tuneproof.recipe import Judge
 
 LIMIT_FIELDS: Final = ("max_tokens", "max_completion_tokens")

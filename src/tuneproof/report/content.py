@@ -84,11 +84,13 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One key figure: a difference, or a win rate, with its interval and n."""
+    """One key figure: a difference, or a win rate, with its interval and n. ``decides`` marks the
+    one that the verdict rests on."""
 
     label: str
     shown: Shown
     explained: str
+    decides: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +133,31 @@ def verdict_figure(results: Results) -> Figure:
     return Figure(label=label, shown=shown, explained=_explained(kind, verdict.against))
 
 
+def reasons(results: Results) -> list[str]:
+    """The verdict's reasons but those that its sentence has said already."""
+    said = results.verdict.sentence.casefold()
+    return [r for r in results.verdict.reasons if r.rstrip(".").casefold() not in said]
+
+
+def unfinished(results: Results) -> bool:
+    """Whether a stage is still to be run, and is not just gone with its results all used."""
+    return any(not m.later for m in results.missing)
+
+
+def not_whole(results: Results) -> str:
+    """Before the list of the stages that are missing."""
+    return "Not finished." if unfinished(results) else "Not whole."
+
+
+def lacks(results: Results, stage: str) -> str | None:
+    """In the place of what that stage would have brought: why it is not there; None where it is."""
+    missing = any(m.stage == stage for m in results.missing)
+    return f"not shown ({stage} has no result in this run)" if missing else None
+
+
 def outcome(results: Results) -> str:
     """The verdict in a word, or that there is none for want of a stage."""
-    if results.missing and results.verdict.estimate.value is None:
+    if unfinished(results) and results.verdict.estimate.value is None:
         return "no verdict yet"
     return results.verdict.outcome.value
 
@@ -141,6 +165,7 @@ def outcome(results: Results) -> str:
 def key_figures(results: Results) -> list[Figure]:
     """One figure for each headline measure that was taken: differences, and the win rates."""
     several = len(results.benchmarks) > 1
+    deciding = verdict_figure(results)
     pairs: list[tuple[Kind, ArmPair | None]] = []
     rates: list[Figure] = []
     for name, result in results.benchmarks.items():
@@ -157,11 +182,22 @@ def key_figures(results: Results) -> list[Figure]:
             explained = _explained(WIN_RATE, found.opponent)
             rates.append(Figure(label=WIN_RATE.label + of, shown=shown, explained=explained))
             rates += _remaining(found, of)
-    return [
+    figures = [
         *_differences([(HELDOUT_LOSS, results.heldout_loss)]),
         *rates,
         *_differences(pairs),
     ]
+    return [
+        replace(f, decides=True)
+        if (f.label, f.shown, f.explained) == (deciding.label, deciding.shown, deciding.explained)
+        else f
+        for f in figures
+    ]
+
+
+def figure_columns(n: int) -> int:
+    """How many key figures stand beside each other, so that none is left alone in the last row."""
+    return next((c for c in (5, 4, 3) if n % c != 1), 5)
 
 
 def _remaining(found: PairwiseResult, of: str) -> Iterator[Figure]:

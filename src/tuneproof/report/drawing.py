@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tuneproof.report.numbers import count, number, parts
@@ -33,6 +34,10 @@ class Tick:
 
 LABEL = 20
 """Half the width of a tick's label: nearer to an edge it would be cut, and the tick is left out."""
+
+
+LEGEND = 30
+"""Height of the legend above a loss curve, where no line can run through it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +66,12 @@ class IntervalBar:
 
 @dataclass(frozen=True, kw_only=True)
 class ForestRow:
-    """One interval on the scale that all rows of a table share."""
+    """One estimate on the scale that all rows of a table share; ``low`` and ``high`` are None where
+    it has no interval."""
 
     width: int
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     value: float
     null: float
 
@@ -278,25 +284,50 @@ def forest(
     null: float = 0.0,
     ends: tuple[float, float] | None = None,
 ) -> list[ForestRow | None]:
-    """Intervals on one scale that contains ``null``; None where there is no interval.
+    """Estimates on one scale that contains ``null``: a value with its interval, or alone where it
+    has none; None where there is no value.
 
     The scale goes from one of ``ends`` to the other, else as far as the intervals.
     """
-    known = [e for e in estimates if None not in (e.value, e.low, e.high)]
-    bounds = ends or tuple(b for e in known for b in (e.low, e.high) if b is not None)
+    at = _forest_scale(estimates, width=width, null=null, ends=ends)
+    return [
+        None
+        if e.value is None
+        else ForestRow(
+            width=width,
+            low=None if e.low is None or e.high is None else at(e.low),
+            high=None if e.low is None or e.high is None else at(e.high),
+            value=at(e.value),
+            null=at(null),
+        )
+        for e in estimates
+    ]
+
+
+def forest_ticks(estimates: Sequence[Estimate], *, width: int) -> tuple[Tick, ...]:
+    """What stands above the rows of ``forest``: zero, and a few round values beside it."""
+    at = _forest_scale(estimates, width=width, null=0.0, ends=None)
+    ticks: tuple[Tick, ...] = ()
+    for most in (5, 4, 3, 2):
+        ticks = tuple(
+            Tick(at=at(t), label=_tick_label(t, step))
+            for t, step in _nice(at.low, at.high, most=most)
+        )
+        # A digit is about 7 px wide.
+        if all(b.at - a.at > 7 * len(b.label) for a, b in pairwise(ticks)):
+            break
+    return ticks
+
+
+def _forest_scale(
+    estimates: Sequence[Estimate], *, width: int, null: float, ends: tuple[float, float] | None
+) -> _Scale:
+    bounds = ends or tuple(
+        b for e in estimates if e.value is not None for b in (e.value, e.low, e.high)
+        if b is not None
+    )  # fmt: skip
     low, high = _padded([*bounds, null], share=0.02 if ends else 0.06)
-    at = _Scale(low=low, high=high, start=2, end=width - 2)
-    rows: list[ForestRow | None] = []
-    for e in estimates:
-        if e.value is None or e.low is None or e.high is None:
-            rows.append(None)
-        else:
-            rows.append(
-                ForestRow(
-                    width=width, low=at(e.low), high=at(e.high), value=at(e.value), null=at(null)
-                )
-            )
-    return rows
+    return _Scale(low=low, high=high, start=2, end=width - 2)
 
 
 def loss_chart(
@@ -308,7 +339,7 @@ def loss_chart(
     both = train + validation
     if not both:
         return None
-    left, right, top, bottom = 44, width - 12, 14, height - 40
+    left, right, top, bottom = 44, width - 12, LEGEND, height - 40
     x = _Scale(low=0, high=max(1, *(s for s, _ in both)), start=left, end=right)
     low, high = _padded([v for _, v in both], share=0.06)
     y = _Scale(low=low, high=high, start=bottom, end=top)

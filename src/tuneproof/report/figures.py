@@ -11,8 +11,8 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tuneproof.report.content import TITLES, pairwise_results
-from tuneproof.report.numbers import parts
+from tuneproof.report.content import pairwise_results
+from tuneproof.report.numbers import count, parts
 from tuneproof.report.untrusted import visible
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # Of Okabe and Ito's colours, which readers with any colour vision can tell apart; the line's
 # form (plain, or with marks) tells the series apart in black and white.
 _TRAIN, _VALIDATION, _PART = "#56B4E9", "#B34700", "#0072B2"
+_SHORT = {"heldout": "Held-out", "alpaca_eval": "AlpacaEval 2", "mt_bench": "MT-Bench"}
+_LONGEST = 30
+"""Characters of a label: in a figure as wide as a page, a third of its width."""
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "tuneproof",  # ids in the SVG are random without it
     "svg.fonttype": "path",
@@ -124,7 +127,8 @@ def _draw(curve: Sequence[LossPoint], *, best_step: int | None) -> Figure:
             label=f"lowest validation loss (step {best_step})",
         )
     axes.set_xlim(left=0)
-    axes.legend(frameon=False, loc="upper right")
+    # Above the plot, where no line can run through it.
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
     return figure
 
 
@@ -134,7 +138,7 @@ _Row = tuple[str, "Estimate", bool]
 
 def _win_rates(results: Results) -> Iterator[_Row]:
     for name, result in results.benchmarks.items():
-        title = TITLES.get(name, name) if len(results.benchmarks) > 1 else ""
+        title = _SHORT.get(name, name) if len(results.benchmarks) > 1 else ""
         for found in pairwise_results(result):
             lead = f"{title}, against {found.opponent}" if title else f"against {found.opponent}"
             yield lead[:1].upper() + lead[1:], found.win_rate, True
@@ -145,8 +149,11 @@ def _win_rates(results: Results) -> Iterator[_Row]:
 
 
 def _text(text: str) -> str:
-    """Text that matplotlib draws as it is: a dollar sign would begin a formula."""
-    return " ".join(visible(text).split())[:60].replace("$", r"\$")
+    """A label that leaves room for what it labels, and that matplotlib draws as it is: a dollar
+    sign would begin a formula."""
+    line = " ".join(visible(text).split())
+    short = line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    return short.replace("$", r"\$")
 
 
 def _draw_win_rates(rows: Sequence[_Row]) -> Figure:
@@ -163,23 +170,27 @@ def _draw_win_rates(rows: Sequence[_Row]) -> Figure:
         color = _VALIDATION if whole else _PART
         if e.low is not None and e.high is not None:
             axes.plot([100 * e.low, 100 * e.high], [y, y], color=color, linewidth=1.4)
+        axes.annotate(
+            f"n = {count(e.n_scored)}", (1, y), xycoords=("axes fraction", "data"),
+            xytext=(8, 0), textcoords="offset points", va="center", fontsize=8, color="#444444",
+        )  # fmt: skip
         axes.plot(
             100 * e.value,
             y,
             color=color,
             marker="o" if whole else "s",
             markersize=5 if whole else 4,
+            clip_on=False,  # at an end of the scale it is drawn whole
         )
-    axes.set_yticks(
-        range(len(known)), [_text(f"{label} (n = {e.n_scored})") for label, e, _ in known]
-    )
+    axes.set_yticks(range(len(known)), [_text(label) for label, *_ in known])
     for label, (_, _, whole) in zip(axes.get_yticklabels(), known, strict=True):
         label.set_fontweight("bold" if whole else "normal")
+        label.set_fontsize(8.5 if whole else 8)
     axes.set_ylim(len(known) - 0.5, -0.5)
-    axes.set_xlim(-1.5, 101.5)  # a marker at an end is drawn whole
+    axes.set_xlim(0, 100)
     axes.set_xlabel("win rate of tuned (%)")
     axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=7)
     return figure
 
 

@@ -1,26 +1,24 @@
 """``index.html``: the report as one file that needs nothing else, neither network nor neighbours.
 
-Every text that the template prints goes through ``visible`` and the engine's escaping, so a new
-line in the template cannot forget either; what the script shows went through ``embedded``. A
-content security policy lets exactly our own style and script run. What is said is chosen in
-``content`` and ``cases``, lines are placed in ``drawing`` and ``behaviour``.
+How text is made safe, and what may run, is ``frame``'s business; what the script shows went through
+``embedded``. What is said is chosen in ``content`` and ``cases``, lines are placed in ``drawing``
+and ``behaviour``.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib import resources
 from typing import TYPE_CHECKING
 
-from tuneproof.report import behaviour, content, drawing, evidence
+from tuneproof.report import behaviour, content, drawing, evidence, frame
 from tuneproof.report.cases import STOPS
 from tuneproof.report.embedded import embedded
+from tuneproof.report.experiment import experiment, in_one_line
 from tuneproof.report.meanings import meanings
-from tuneproof.report.numbers import Shown, count, duration, size
+from tuneproof.report.numbers import Shown, are_numbers, count, duration, moment, size
 from tuneproof.report.pairwise import decomposed
 from tuneproof.report.provenance import (
     ledger_rows,
+    machine_notes,
     package_sets,
     plan_rows,
     preflight_groups,
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jinja2 import Environment
+    from markupsafe import Markup
 
     from tuneproof.recipe import Recipe
     from tuneproof.records import LossPoint, Manifest
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 _WIDTHS = (736, 340)  # a drawing for wide screens and paper, one for narrow screens
 _FOREST_WIDTH = 180
 _RATES_WIDTH = 260
-SCRIPTS = ("loss.js", "words.js", "question.js", "answers.js")
+SCRIPTS = ("loss.js", "words.js", "question.js", "answers.js", "print.js")
 """The page's script, in this order."""
 MOST_WITHOUT_SCRIPT = 900_000
 """Characters of the questions and answers that stand in the page for readers without scripts; of
@@ -72,7 +71,7 @@ def render_page(
     from markupsafe import Markup
 
     behind = _behind(results)
-    style, script = _template("style.css"), "".join(_template(name) for name in SCRIPTS)
+    style, script = frame.part("style.css"), "".join(frame.part(name) for name in SCRIPTS)
     # These files are ours and hold no untrusted text. Nothing else on the page is marked safe but
     # the benchmarks' own tables, whose every cell ``to_html`` escapes, and the data, which
     # ``embedded`` lets hold no ``<``.
@@ -82,9 +81,14 @@ def render_page(
         .render(
             style=Markup(style),  # noqa: S704
             script=Markup(script),  # noqa: S704
-            policy=_policy(style, script),
+            policy=frame.policy(style, script),
             results=results,
             outcome=content.outcome(results),
+            not_whole=content.not_whole(results),
+            no_rows=content.lacks(results, "prepare") or "not prepared",
+            no_losses=content.lacks(results, "train") or "not measured (no loss was logged)",
+            setup=in_one_line(results, recipe),
+            experiment=experiment(results, recipe),
             figure=content.verdict_figure(results),
             beside=evidence.beside_verdict(results),
             standing=evidence.standing(results),
@@ -93,13 +97,15 @@ def render_page(
             alarms_told=evidence.ALARMS_ABOVE if results.alarms else evidence.NO_ALARM,
             behind=behind,
             # Where the result comes from is said with its drawing.
-            reasons=[r for r in results.verdict.reasons if behind is None or r != behind.sentence],
+            reasons=[r for r in content.reasons(results) if behind is None or r != behind.sentence],
             rule=content.rule(recipe.verdict),
             bars=_bars(results, recipe),
             findings=findings,
-            key_figures=content.key_figures(results),
+            key_figures=(figures := content.key_figures(results)),
+            figure_columns=content.figure_columns(len(figures)),
             heldout=content.heldout_measures(results),
             splits=_splits(results),
+            forest_width=_FOREST_WIDTH,
             benchmarks=[
                 (content.benchmark(name, b), behaviours.get(name, ()))
                 for name, b in results.benchmarks.items()
@@ -127,61 +133,35 @@ def render_page(
             answer_plan=plan_rows(manifests),
             registration=registration_rows(results),
             recipe_text=recipe_text.rstrip("\n"),
+            machine_notes=machine_notes(recipe),
             meanings=meanings(results, recipe),
         )
     )
 
 
-def _template(name: str) -> str:
-    folder = resources.files("tuneproof.report") / "templates"
-    return (folder / name).read_text("utf-8")
-
-
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("tuneproof.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
+    environment = frame.environment()
     environment.filters.update(
         count=count,
         duration=duration,
+        moment=moment,
         size=size,
         waterfalls=_waterfalls,
         rates=_rates,
+        as_written=_as_written,
+        are_numbers=are_numbers,
         html_table=lambda table: Markup(to_html(table)),  # noqa: S704
     )
     return environment
 
 
-def _finalize(value: object) -> object:
-    """What the template prints: text made visible; text that is already markup left alone."""
-    if isinstance(value, str) and not hasattr(value, "__html__"):
-        return visible(value)
-    return value
+def _as_written(text: str) -> Markup:
+    """Text to be read or copied to the character: made visible and escaped, and no more."""
+    from markupsafe import escape
 
-
-def _policy(style: str, script: str) -> str:
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"style-src {_hash(style)}",
-            f"script-src {_hash(script)}",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return escape(visible(text))
 
 
 def _bars(results: Results, recipe: Recipe) -> list[drawing.IntervalBar]:
@@ -251,7 +231,7 @@ def _without_script(cases: Cases) -> tuple[Case, ...]:
 
 
 def _charts(curve: Sequence[LossPoint], best_step: int | None) -> list[drawing.LossChart]:
-    sizes = zip(_WIDTHS, (330, 260), strict=True)
+    sizes = zip(_WIDTHS, (346, 276), strict=True)
     charts = [drawing.loss_chart(curve, width=w, height=h, best_step=best_step) for w, h in sizes]
     return [chart for chart in charts if chart is not None]
 
@@ -259,8 +239,12 @@ def _charts(curve: Sequence[LossPoint], best_step: int | None) -> list[drawing.L
 _Drawn = tuple[str, content.Measure, drawing.ForestRow | None]
 
 
-def _splits(results: Results) -> list[tuple[str, str, list[_Drawn]]]:
-    """The held-out loss of the parts: (title, what a part is, (name, loss, difference drawn))."""
+_Split = tuple[str, str, list[_Drawn], tuple[drawing.Tick, ...]]
+
+
+def _splits(results: Results) -> list[_Split]:
+    """The held-out loss of the parts: (title, what a part is, (name, loss, difference drawn),
+    the drawings' scale)."""
     if results.heldout_loss is None:
         return []
     found = []
@@ -268,11 +252,13 @@ def _splits(results: Results) -> list[tuple[str, str, list[_Drawn]]]:
         ("category", results.heldout_loss.by_category),
         ("adapter", results.heldout_loss.by_adapter),
     ):
-        drawn = drawing.forest([p.difference for p in pairs.values()], width=_FOREST_WIDTH)
+        differences = [p.difference for p in pairs.values()]
+        drawn = drawing.forest(differences, width=_FOREST_WIDTH)
+        ticks = drawing.forest_ticks(differences, width=_FOREST_WIDTH)
         rows = [
             (name, content.measure(content.HELDOUT_LOSS, pair), row)
             for (name, pair), row in zip(pairs.items(), drawn, strict=True)
         ]
         if rows:
-            found.append((f"Held-out loss by {what}", what.capitalize(), rows))
+            found.append((f"Held-out loss by {what}", what.capitalize(), rows, ticks))
     return found

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tuneproof.naming import listed, spoken
 from tuneproof.records import SEVERITIES
 from tuneproof.report.numbers import NOT_MEASURED, count, duration, number, share_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tuneproof.recipe import Recipe
     from tuneproof.records import Finding, Ledger, Manifest, TrainingSummary
     from tuneproof.results import Results
 
@@ -78,20 +80,15 @@ def ledger_rows(ledger: Ledger | None) -> list[tuple[str, str]]:
 
 def training_rows(results: Results) -> list[tuple[str, str]]:
     """(What, how much) for every line of the training summary; of the first adapter's training,
-    with a line for each of the others."""
+    with a line for each of the others. How it was set up is in ``experiment``."""
     t = results.training
     if t is None:
         return []
-    trainable = share_of(t.trainable_parameters, t.total_parameters)
     best, final = _best(t), _final(t)
     return [
         (
             "Optimizer steps",
             f"{count(t.steps)} ({t.epochs:.3g} epoch{'' if t.epochs == 1 else 's'})",
-        ),
-        (
-            "Trainable parameters",
-            f"{count(t.trainable_parameters)} of {count(t.total_parameters)} ({trainable})",
         ),
         ("Training rows", count(t.rows)),
         (
@@ -124,7 +121,6 @@ def training_rows(results: Results) -> list[tuple[str, str]]:
         ("Lowest validation loss", f"{best} (as logged)" if best != NOT_MEASURED else best),
         ("Last train loss", f"{final} (as logged)" if final != NOT_MEASURED else final),
         ("Duration", duration(t.duration_s)),
-        ("Precision and device", f"{t.dtype}, {t.device}"),
         *(
             (
                 f"Adapter {which} (seed {'not known' if o.seed is None else o.seed})",
@@ -158,6 +154,23 @@ def registration_rows(results: Results) -> list[tuple[str, str]]:
     """The whole digest of what was fixed before judging; its sentence shows the beginning."""
     found = results.registration
     return [("SHA-256 of what was fixed", found.digest)] if found and found.digest else []
+
+
+def machine_notes(recipe: Recipe) -> list[str]:
+    """What in a recipe may not hold on another machine, a sentence each."""
+    notes = ["Paths and addresses in it are those of the machine that it ran on."]
+    read = [e.benchmark for e in recipe.evaluate if e.benchmark != "heldout"]
+    if recipe.assets is not None:
+        notes.append(
+            f"Files of benchmarks were looked for in the folder {recipe.assets}: the recipe's "
+            "assets names it, or the environment's TUNEPROOF_ASSETS."
+        )
+    elif read:
+        notes.append(
+            f"Files of {listed(spoken(name) for name in read)} that are not fetched are looked for "
+            "in the folder that the environment's TUNEPROOF_ASSETS names (tuneproof assets list)."
+        )
+    return notes
 
 
 def plan_rows(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:

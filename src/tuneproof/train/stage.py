@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import platform
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneproof.assets import cache_dir
@@ -28,8 +32,8 @@ from tuneproof.workspace import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from tuneproof.data.encode import OverLength
@@ -344,9 +348,18 @@ def _train_one(
         processes=count(),
         processes_before=run.processes_before,
         packing=run.packing,
+        lora_modules=_modules(model),
+        hardware=describe_hardware(),
     )
     write_json(part.summary, summary.model_dump(mode="json"))
     return model.unload(), run.resumed
+
+
+def _modules(model: PeftModel) -> tuple[str, ...]:
+    """What the adapter is on; PEFT's own choice where the recipe names nothing."""
+    config = model.peft_config[str(model.active_adapter)]
+    targets = getattr(config, "target_modules", None) or ()
+    return tuple(sorted({targets} if isinstance(targets, str) else targets))
 
 
 def _settle(config: Path, model: Model) -> None:
@@ -401,3 +414,31 @@ def describe_device() -> str:
         return torch.cuda.get_device_name()
     n = torch.get_num_threads()
     return f"cpu, {n} thread{'' if n == 1 else 's'}"
+
+
+def describe_hardware() -> dict[str, str]:
+    """The machine's parts by name, with sizes in GiB; what the system does not tell is left out."""
+    import torch
+
+    found = {}
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        found["GPU memory"] = f"{memory / 2**30:.1f} GiB"
+        found["CUDA"] = str(torch.version.cuda or "none")
+    cpu = _cpu_model()
+    if cpu:
+        found["CPU"] = f"{cpu}, {os.cpu_count()} logical cores"
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not every system counts pages
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        found["Memory"] = f"{memory / 2**30:.1f} GiB"
+    return found
+
+
+def _cpu_model() -> str:
+    """As Linux names it, else as Python does; empty where neither knows."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return " ".join(value.split())
+    return platform.processor()

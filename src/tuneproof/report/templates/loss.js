@@ -29,7 +29,9 @@
     let at = null;
 
     const tell = (step) => {
-      at = Math.min(last, Math.max(0, step));
+      // The cross stands at a step that has a loss, so that what is told is told of its place.
+      at = points.reduce((best, point) =>
+        Math.abs(point.step - step) < Math.abs(best.step - step) ? point : best).step;
       const said = NAMES.map((name, i) => {
         const point = nearest(at, name);
         dots[i].toggleAttribute("hidden", !point);

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from tuneproof.recipe import rng
 
 if TYPE_CHECKING:
-    from tuneproof.judge.clients import Failed
+    from tuneproof.endpoint.transport import Failed
 
 START: Final = 8
 """Requests in flight at first."""

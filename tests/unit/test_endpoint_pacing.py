@@ -7,8 +7,7 @@ import random
 
 import pytest
 
-from tuneproof.judge.clients import Failed
-from tuneproof.judge.pacing import (
+from tuneproof.endpoint.pacing import (
     MAX_TIMEOUTS,
     MAX_TRIES,
     MAX_TURNED_AWAY,
@@ -17,6 +16,7 @@ from tuneproof.judge.pacing import (
     Pace,
     Tries,
 )
+from tuneproof.endpoint.transport import Failed
 
 
 def window(pace: Pace, turned_away: int = 0, seconds: float = 1.0) -> int:
