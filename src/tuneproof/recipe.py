@@ -315,8 +315,9 @@ class Judge(Section):
     protocol always plays both games. ``decompose`` has the answers that stopping or length can
     have decided judged again, cut. ``temperature`` and ``max_tokens`` are of the project's own
     prompts; a benchmark's protocol brings its own, but for the temperature of ``binary`` and
-    MT-Bench, which is 0 there as here. ``local`` is a chat model that this process loads itself:
-    ``model`` is then a hub id, a folder or ``asset:NAME``.
+    MT-Bench, which is 0 there as here. ``limit_field`` is what a request calls its limit: OpenAI's
+    reasoning models take no ``max_tokens``, which the official protocols send. ``local`` is a chat
+    model that this process loads itself: ``model`` is then a hub id, a folder or ``asset:NAME``.
 
     ``concurrency`` is a ceiling: how many requests are in flight at once grows towards it while the
     endpoint keeps up, and shrinks when it says that they are too many. ``timeout_s`` is for one try
@@ -332,6 +333,7 @@ class Judge(Section):
     journal: str | None = None
     temperature: float = Field(default=0.0, ge=0)
     max_tokens: int = Field(default=512, ge=1)
+    limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     orders: int = Field(default=2, description="expected 1 or 2 (2 judges both orders)")
     decompose: bool = True
     checks: JudgeChecks = JudgeChecks()
@@ -349,6 +351,8 @@ class Judge(Section):
             raise ValueError("journal belongs to kind replay")
         if self.kind != "openai" and self.batch_api:
             raise ValueError("batch_api belongs to kind openai")
+        if self.kind in ("local", "reference") and self.limit_field != "max_tokens":
+            raise ValueError("limit_field belongs to the kinds openai and replay")
         if self.kind == "local" and self.base_url is not None:
             raise ValueError("base_url belongs to the other kinds: a local judge has no address")
         return self

@@ -24,6 +24,7 @@ WITHOUT_EFFECT: Final = frozenset(
         "api_key_env",
         "concurrency",
         "journal",
+        "limit_field",
         "timeout_s",
         "batch_api",
         "budget_usd",

@@ -292,7 +292,7 @@ _MONEY = {"prices", "budget_usd", "batch_api"}
 def _judge_parts(run: Run) -> Mapping[str, object]:
     judge = run.recipe.judge
     # How fast we ask, what it costs and where the key is changes no reply.
-    how = {"concurrency", "timeout_s", "api_key_env", "journal", *_MONEY}
+    how = {"concurrency", "timeout_s", "api_key_env", "journal", "limit_field", *_MONEY}
     if judge is None:
         return {"seed": run.recipe.seed, "journal": None, "judge": None}
     from tuneproof.judge.clients import ratings_beside

@@ -26,11 +26,11 @@ def judge(url: str, **more: Any) -> Judge:
     return Judge(**section | {"timeout_s": 10.0} | more)
 
 
-def body(i: int) -> dict[str, Any]:
+def body(i: int, limit_field: str = "max_tokens") -> dict[str, Any]:
     return {
         "model": "m",
         "messages": [{"role": "user", "content": f"question {i}"}],
-        "max_tokens": MAX_TOKENS,
+        limit_field: MAX_TOKENS,
     }
 
 

@@ -342,6 +342,34 @@ def test_a_budget_is_never_exceeded(tmp_path: Path, concurrency: int) -> None:
     assert asked.usd == pytest.approx(100 * ONE)
 
 
+def test_the_budgets_message_names_what_does_not_fit_and_says_the_same_again(
+    tmp_path: Path,
+) -> None:
+    """A reply costs 25 millionths: thirty of them lie between two ten-thousandths."""
+    cheap = Says("A", prompt_tokens=5, completion_tokens=2)
+    texts = []
+    with ChatServer(lambda _: cheap) as server:
+        section = judge(server.url, prices=PRICES, budget_usd=29.5 * 25e-6 + WORST)
+        for _ in range(2):
+            with pytest.raises(StageError, match=r"may cost up to \$0.0001, which is") as caught:
+                ask(tmp_path, section, range(60))
+            texts.append(str(caught.value).partition("replies")[0])
+    assert len(recorded(tmp_path)) == 30
+    assert texts[0] == texts[1]
+
+
+def test_a_try_that_the_budget_has_no_room_for_is_not_passed_over(tmp_path: Path) -> None:
+    def reply(request: dict[str, Any]) -> Behaviour:
+        return Garbage() if number(request) == 2 else says(request)
+
+    with ChatServer(reply) as server:
+        budget = 2 * ONE + 1.5 * WORST  # the first try of the third may have to be paid for
+        section = judge(server.url, prices=PRICES, budget_usd=budget, concurrency=1)
+        with pytest.raises(StageError, match="1 of 3 requests are left to ask"):
+            ask(tmp_path, section, range(3))
+    assert len(recorded(tmp_path)) == 2
+
+
 def test_a_budget_that_is_enough_is_not_felt(tmp_path: Path) -> None:
     # The worst case of all in flight at once would not fit: they wait for one another.
     with ChatServer(says) as server:

@@ -356,6 +356,7 @@ def test_the_key_depends_on_everything_that_the_reply_depends_on() -> None:
         key(match(), model="another"),
         key(match(), temperature=1.0),
         key(match(), max_tokens=7),
+        key(match(), limit_field="max_completion_tokens"),
     ]
     assert len(set(keys)) == len(keys)
     # How it is asked is not what is asked.

@@ -259,6 +259,19 @@ def test_an_own_prompt_in_the_place_of_another_is_noted() -> None:
     assert note.startswith("alpaca_eval is counted as judged with this project's own prompt")
 
 
+def test_a_model_that_may_refuse_the_limits_name_is_noted() -> None:
+    recipe = recipe_of({"benchmark": "heldout"}, judge={"model": "o3-mini"})
+    cost, notes = plan_cost(recipe, asked_of(recipe), CountsWords(), LENGTHS)  # type: ignore[arg-type]
+    assert any("judge.limit_field=max_completion_tokens" in note for note in notes)
+    renamed = recipe_of(
+        {"benchmark": "heldout"},
+        judge={"model": "o3-mini", "limit_field": "max_completion_tokens"},
+    )
+    again, notes = plan_cost(renamed, asked_of(renamed), CountsWords(), LENGTHS)  # type: ignore[arg-type]
+    assert not any("limit_field" in note for note in notes)
+    assert again.upper == cost.upper  # the same limit
+
+
 def test_without_a_judge_nothing_is_paid() -> None:
     recipe = recipe_of({"benchmark": "heldout"}, verdict={"metric": "heldout_loss"})
     recipe = recipe.model_copy(update={"judge": None})

@@ -4,11 +4,13 @@ Each verb stands in one of the modules beside this one, with its help; none has 
 The order in which they are imported is the order in which ``--help`` lists them.
 
 Exit codes: 0 done, 1 failed, 2 bad usage, recipe or input, found before anything was written,
-130 or 143 stopped. Results go to standard output, progress to standard error.
+130 or 143 stopped. Results go to standard output, progress to standard error; with ``--json`` an
+error is a result too.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,10 +18,12 @@ import typer
 
 from tuneproof.cli import stages, results, before, assets, score  # isort: skip
 from tuneproof.cli.app import app
-from tuneproof.processes import count
+from tuneproof.processes import count, rank
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from tuneproof.errors import TuneproofError
 
 __all__ = ["app", "main"]
 
@@ -47,6 +51,9 @@ def main() -> None:
         from tuneproof.progress import printable
 
         typer.echo(f"error: {printable(str(error))}", err=True)
+        # Whatever the verb: its options are no longer at hand here.
+        if "--json" in sys.argv[1:] and rank() == 0:
+            typer.echo(_as_json(error))
         sys.exit(error.exit_code)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # as typer has it
@@ -54,6 +61,19 @@ def main() -> None:
         if terminated:
             sys.exit(TERMINATED)
         raise
+
+
+def _as_json(error: TuneproofError) -> str:
+    """What a program reads of an error, in a line."""
+    said = {
+        "kind": type(error).__name__,
+        "message": error.problem,
+        "place": error.place,
+        "value": error.value,
+        "remedy": error.remedy,
+        "exit_code": error.exit_code,
+    }
+    return json.dumps({"error": said}, default=str)
 
 
 def _end_on_sigterm() -> list[int]:

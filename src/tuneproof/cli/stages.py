@@ -48,7 +48,9 @@ def _execute(
         _print_verdict(run, as_json=as_json)
     elif as_json:
         ran = [s.stage for s in statuses if s.state != "fresh"]
-        typer.echo(json.dumps({"run": str(run.dir.path), "ran": ran}))
+        made = {stage: run.dir.manifest(stage) for stage in ran}
+        facts = {stage: m.facts for stage, m in made.items() if m is not None}
+        typer.echo(json.dumps({"run": str(run.dir.path), "ran": ran, "facts": facts}))
 
 
 def _print_verdict(run: Run, *, as_json: bool) -> None:

@@ -64,7 +64,7 @@ class AlpacaEvalPairwise:
         body: dict[str, Any] = {
             "model": judge.model,
             "messages": messages(self.prompt, match),
-            "max_tokens": 1,
+            judge.limit_field: 1,
         }
         if self.kind == "weighted":
             # The distribution is read, not a draw from it: 1 leaves it as it is.

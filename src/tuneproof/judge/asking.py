@@ -66,11 +66,14 @@ def ask_all(
     Raises:
         CredentialError: the judge's key is absent or refused.
         EndpointError: the endpoint cannot be reached, does not know the model, or asks for money
-            that is not there; all requests failed, or 20 one after another; it gives no token
-            probabilities where they are asked for. Other replies that came before are kept.
+            that is not there; 20 requests failed one after another, or all where no reply was known
+            before; it gives no token probabilities where they are asked for, or refuses what every
+            request brings. Other replies that came before are kept.
         ModelError: the local judge cannot be loaded.
-        RecipeError: the journal to replay does not exist, or a budget has no prices.
-        StageError: ``judge.budget_usd`` is used up; the replies until then are kept.
+        RecipeError: the journal to replay does not exist, a budget has no prices, or a batch of an
+            earlier run may be at work on what would be asked one by one.
+        StageError: ``judge.budget_usd`` has no room for the next request, or for one to be sent
+            again; the replies until then are kept.
     """
     # A replay answers for itself: replies once copied here would outlive a change of its journal.
     replay = judge.kind == "replay"
@@ -231,7 +234,7 @@ class _Asking:
             body = request.body()
             worst = self._meter.worst_usd(body)
             if not await self._meter.hold(worst):
-                raise self._intake.used_up()
+                raise self._intake.used_up(worst)
             task = asyncio.create_task(self._ask(request, body, worst))
             self.tasks.add(task)
             task.add_done_callback(self._done)
@@ -279,7 +282,7 @@ class _Asking:
                 if await self._ended_within(pause_s):
                     return outcome
             if not await self._meter.hold(worst):
-                return outcome
+                raise self._intake.used_up(worst)
             self._intake.asked.resent[outcome.reason] += 1
 
     async def _ask_once(self, key: str, body: dict[str, Any], worst: float) -> Reply | Failed:

@@ -206,7 +206,8 @@ class _Batches:
         while left:
             lines, held = self._next_file(left.values())
             if not lines:
-                raise self._intake.used_up()
+                first = next(iter(left.values()))
+                raise self._intake.used_up(self._meter.worst_usd(first.body()))
             chosen = {key: left.pop(key) for key in held}
             tag = uuid.uuid4().hex
             batch_id = await self._make(tag, held, b"".join(lines))

@@ -83,14 +83,6 @@ class CutMatches:
     n_shortened: dict[Arm, int]
     n_emptied: dict[Arm, int]
 
-    @property
-    def n_to_ask(self) -> int:
-        """How many replies of the judge the cut costs at most.
-
-        A match that both cuts change alike makes one and the same request.
-        """
-        return len(self.changed)
-
 
 def cut_matches(matches: Sequence[Match], cut: Condition, *, markers: Sequence[str]) -> CutMatches:
     """Cut every answer that the matches show, those of earlier turns included.

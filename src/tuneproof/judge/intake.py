@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tuneproof.errors import EndpointError
 from tuneproof.judge.clients import Reply, endpoint
+from tuneproof.judge.refusals import refused_setting
 from tuneproof.records import Judgment, Rating
 
 if TYPE_CHECKING:
@@ -155,9 +156,16 @@ class Intake:
             raise gave_up(self.judge, asked, f"{asked.failed_in_a_row} requests in a row failed")
 
     def count_failure(self, failed: Failed) -> None:
-        """Count a request that got no reply, whatever became of those before it."""
+        """Count a request that got no reply, whatever became of those before it.
+
+        Raises:
+            EndpointError: the model takes no such request at all.
+        """
         self.asked.failures[failed.reason] += 1
         self.asked.last_failure = failed
+        error = refused_setting(self.judge, failed)
+        if error is not None:
+            raise error
         self.task.advance(0, note=self._note())
 
     @contextlib.contextmanager
@@ -174,11 +182,14 @@ class Intake:
         """Show what goes on though nothing came."""
         self.task.advance(0, note=self._note())
 
-    def used_up(self) -> StageError:
-        """That the budget ends the stage."""
+    def used_up(self, next_usd: float) -> StageError:
+        """That the budget ends the stage: it has no room for a request that costs up to so much."""
         asked, meter = self.asked, self.meter
         return meter.used_up(
-            n_asked=asked.n_requests, n_left=self.n_left, n_replies=self.n_before + self._n_taken
+            next_usd,
+            n_asked=asked.n_requests,
+            n_left=self.n_left,
+            n_replies=self.n_before + self._n_taken,
         )
 
     @property

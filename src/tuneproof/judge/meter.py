@@ -81,7 +81,7 @@ class Meter:
         reads = sum(
             len(str(m["content"]).encode("utf-8")) + TOKENS_A_MESSAGE for m in body["messages"]
         )
-        return self.cost_usd(reads, body.get("max_tokens", self._judge.max_tokens))
+        return self.cost_usd(reads, body[self._judge.limit_field])
 
     def fits(self, usd: float) -> bool:
         """Whether the budget covers so much more."""
@@ -153,25 +153,27 @@ class Meter:
         if self._price is None or self._price.input == self._price.output == 0:
             return ""
         of = f" of ${self._budget:g}" if self._budget is not None else ""
-        return f"${self.usd:.4f}{of}"
+        return f"{_dollars(self.usd)}{of}"
 
-    def used_up(self, *, n_asked: int, n_left: int, n_replies: int) -> StageError:
+    def used_up(self, next_usd: float, *, n_asked: int, n_left: int, n_replies: int) -> StageError:
         """That the budget ends the stage here: what was spent, what is left, how to go on.
 
         Args:
+            next_usd: the most that the request costs which does not fit.
             n_asked: requests of this run, with those that are left.
             n_left: those of them without a reply.
             n_replies: replies that ``usd`` paid for, in this and earlier runs.
         """
         unsure = ""
         if self.unsure_usd:
-            unsure = f", and up to ${self.unsure_usd:.4f} for tries whose price was not told"
+            unsure = f", and up to {_dollars(self.unsure_usd)} for tries whose price was not told"
         more = ""
         if n_replies and self.usd:
             rest = self.usd / n_replies * n_left
-            more = f"; at ${self.usd / n_replies:.6f} a reply the rest would cost ${rest:.4f}"
+            more = f"; at ${self.usd / n_replies:.6f} a reply the rest would cost {_dollars(rest)}"
         return StageError(
-            f"the next request could exceed it: ${self.usd:.4f} spent on {n_replies} "
+            f"the next request may cost up to {_dollars(next_usd)}, which is more than is left of "
+            f"it: {_dollars(self.usd)} spent on {n_replies} "
             f"{'reply' if n_replies == 1 else 'replies'}{unsure}; {n_left} of {n_asked} requests "
             f"are left to ask{more}",
             place="judge.budget_usd",
@@ -179,6 +181,12 @@ class Meter:
             remedy="Every reply so far is kept. Raise the budget and run again to go on "
             "(--set judge.budget_usd=…), or ask fewer questions.",
         )
+
+
+def _dollars(usd: float) -> str:
+    # Rounded twice: sums of the same costs in another order differ in their last bits, and on the
+    # edge between two ten-thousandths would be shown as two amounts.
+    return f"${round(usd, 9):.4f}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,7 +98,7 @@ class MtBenchTexts:
                 {"role": "user", "content": fill(prompt.template, {**fields, **references})},
             ],
             "temperature": judge.temperature,
-            "max_tokens": self.max_tokens,
+            judge.limit_field: self.max_tokens,
         }
 
 

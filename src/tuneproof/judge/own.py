@@ -159,7 +159,7 @@ def request(match: Match, judge: recipe.Judge) -> dict[str, Any]:
             {"role": "user", "content": "\n\n".join(blocks)},
         ],
         "temperature": judge.temperature,
-        "max_tokens": judge.max_tokens,
+        judge.limit_field: judge.max_tokens,
     }
 
 

@@ -85,6 +85,12 @@ def recorded_price(judge: Judge, name: str, *, batched: bool) -> Price | None:
     return price_of(judge.model_copy(update=of))[0]
 
 
+def is_openai(judge: Judge) -> bool:
+    """Whether OpenAI's own endpoint is asked."""
+    host = urllib.parse.urlsplit(judge.base_url or "https://api.openai.com").hostname
+    return host == "api.openai.com"
+
+
 def _list_price(judge: Judge) -> tuple[Price | None, str | None]:
     """The price of single requests."""
     if judge.prices is not None:
@@ -99,8 +105,8 @@ def _list_price(judge: Judge) -> tuple[Price | None, str | None]:
         free = "replies from a journal" if judge.kind == "replay" else "judged on this machine"
         return Price(model=judge.model, input=0.0, output=0.0, dated=None, source=free), None
     remedy = "set judge.prices={input: …, output: …}, in USD for a million tokens"
-    host = urllib.parse.urlsplit(judge.base_url or "https://api.openai.com").hostname
-    if host != "api.openai.com":
+    if not is_openai(judge):
+        host = urllib.parse.urlsplit(judge.base_url or "").hostname
         return None, f"What {host} asks for {judge.model} is not known; {remedy}."
     found = _OTHERWISE.get(judge.model) or _PRICES.get(_SNAPSHOT.sub("", judge.model))
     if found is None:

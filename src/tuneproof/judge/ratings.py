@@ -173,7 +173,7 @@ class OwnRating:
                 {"role": "user", "content": "\n\n".join([*blocks, _CLOSING])},
             ],
             "temperature": judge.temperature,
-            "max_tokens": judge.max_tokens,
+            judge.limit_field: judge.max_tokens,
         }
 
     def read(self, reply: Reply) -> float | Unparsed:

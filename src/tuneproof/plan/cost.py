@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneproof.data.encode import token_ids
 from tuneproof.judge.prices import Price, price_of
+from tuneproof.judge.refusals import limit_field_warning
 from tuneproof.plan.judging import (
     answers,
     compared_with_itself,
@@ -256,6 +257,7 @@ def plan_cost(
     ), [
         *(f"{name} is counted as {notice} on this machine." for name, notice in notices if notice),
         *([] if why_not is None else [why_not]),
+        *([] if (warning := limit_field_warning(judge)) is None else [warning]),
     ]
 
 
@@ -272,7 +274,7 @@ def _request_tokens(
     means, limit = [], judge.max_tokens
     for turn in range(1, asked.n_turns + 1):
         requests = [protocol.request(_match(asked, said[:turn]), judge) for said in sample]
-        limit = requests[0].get("max_tokens", limit)
+        limit = requests[0].get(judge.limit_field, limit)
         known = 0 if asked.turns else sum(_QUESTION_TOKENS[asked.name][:turn])
         means.append(_read(requests, tokenizer) / len(sample) + known)
     return means, limit
@@ -344,7 +346,7 @@ def _control_calls(
     if not requests:
         return _Tokens()
     read = float(_read(requests, tokenizer))
-    limits = [int(body.get("max_tokens", judge.max_tokens)) for body in requests]
+    limits = [int(body.get(judge.limit_field, judge.max_tokens)) for body in requests]
     return _Tokens(
         calls=len(requests),
         read=read,
