@@ -54,6 +54,7 @@ SEED = 42
 LEVEL = 0.95
 
 RATES: dict[str, World] = {
+    "even, 8 questions": World(n_questions=8),
     "even, 20 questions": World(n_questions=20),
     "even, 80 questions": World(),
     "even, 300 questions": World(n_questions=300),
@@ -104,6 +105,7 @@ NULLS: dict[str, World] = {
 MADE: dict[str, MadeWorld] = {
     "all three parts, 300 questions": MadeWorld(),
     "all three parts, 80 questions": MadeWorld(n_questions=80),
+    "all three parts, 16 questions": MadeWorld(n_questions=16),
     "two turns": MadeWorld(n_questions=80, n_turns=2),
     "stopping alone": MadeWorld(length=0, content=0),
     "length alone": MadeWorld(stopping=0, content=0, length=1.0),
@@ -218,7 +220,7 @@ def decomposition_table(repeats: int) -> list[dict[str, object]]:
     print("|---|---|---|---|---|")
     for name, world in MADE.items():
         stream, truths = generator(name), true_parts(world)
-        found = [decompose(draw_made(world, stream), level=LEVEL) for _ in range(repeats)]
+        found = [decompose(draw_made(world, stream), level=LEVEL, seed=i) for i in range(repeats)]
         cells = []
         row: dict[str, object] = {"name": name}
         for part, truth in zip(("whole", "stopping", "length", "remaining"), truths, strict=True):

@@ -3,11 +3,17 @@
     python bench/generate.py --json out.json
     python bench/generate.py --gguf FILE      beside llama.cpp; the file: see bench/llama_arm.py
     python bench/generate.py --agreement      how many answers depend on their batch, by type
+    python bench/generate.py --alpaca-eval 300 --random-weights --tokenizer llama2-tokenizer
+                                              on a GPU: what the reference's evaluation takes
 
 The 80 first turns of MT-Bench through the recipe's template, greedy, 128 new tokens. Plain batches
 are padded on the left and in the file's order. One at a time answers every tenth prompt only, and
 its rate is that of those. The methods take turns, ``--rounds`` times, the order reversed every
 other time; a rate is that of all rounds together. The end token does not count.
+
+``--alpaca-eval N`` times something else: base and tuned, one after the other and on one set of
+weights, answer AlpacaEval's first N questions with 512 new tokens, by the plan of a run, under
+several budgets. Random weights never stop by themselves, so nothing is shorter than that.
 """
 
 from __future__ import annotations
@@ -24,18 +30,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from llama_arm import LlamaCpp, installed
+from random_weights import LLAMA_2_7B, random_model
 from transformers import GenerationConfig
 
 from tuneproof.benchmark_files import MT_BENCH_QUESTIONS, ensure_file
 from tuneproof.data.encode import encode_prompts
+from tuneproof.data.questions import alpaca_eval_questions
 from tuneproof.data.templates import parse_template
 from tuneproof.generate.asking import Stops
 from tuneproof.generate.batch import Ask, make_batch
-from tuneproof.generate.plan import BASE, Turn, compose
+from tuneproof.generate.plan import BASE, Respondent, Turn, compose
+from tuneproof.generate.prompts import benchmark_prompts
 from tuneproof.generate.transformers_backend import TransformersBackend
 from tuneproof.progress import hush_transformers
 from tuneproof.recipe import Generate, Lora, Model
-from tuneproof.records import Answer, Prompt
+from tuneproof.records import Answer, Arm, Prompt
 from tuneproof.train.model import add_lora, load_model, load_tokenizer
 
 if TYPE_CHECKING:
@@ -94,7 +103,13 @@ def plain(
     return n
 
 
-def ours(backend: TransformersBackend, prompts: list[Prompt], settings: Generate) -> list[Answer]:
+def ours(
+    backend: TransformersBackend,
+    prompts: list[Prompt],
+    settings: Generate,
+    *,
+    who: Respondent = BASE,
+) -> list[Answer]:
     """All prompts by the plan."""
     asks = {p.question_id: Ask(prompt=p, token_ids=p.token_ids or ()) for p in prompts}
     turns = [Turn(question_id=q, turn=1, length=len(a.token_ids)) for q, a in asks.items()]
@@ -104,7 +119,7 @@ def ours(backend: TransformersBackend, prompts: list[Prompt], settings: Generate
         for answer in backend.answer(
             make_batch(
                 [asks[t.question_id] for t in turns_together],
-                settings, who=BASE, weights="bench", stops=Stops(), seed=42,
+                settings, who=who, weights="bench", stops=Stops(), seed=42,
             )
         )
     ]  # fmt: skip
@@ -176,6 +191,48 @@ def agreement(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def whole_benchmark(args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds that base and tuned take for AlpacaEval's first questions, by budget."""
+    tokenizer = load_tokenizer(Model(id=args.model, tokenizer=args.tokenizer))
+    bare = (
+        random_model(args.model)
+        if args.random_weights
+        else load_model(Model(id=args.model, dtype=args.dtype))
+    )
+    backend = TransformersBackend(add_lora(bare, Lora(dropout=0.0)).eval(), tokenizer)
+    questions = alpaca_eval_questions()[: args.alpaca_eval]
+    template = parse_template("instruction-context-response")
+    prompts = benchmark_prompts(tokenizer, template, questions)
+    cuda = torch.cuda.is_available()
+    rows = []
+    for size in args.batch_sizes:
+        # Twice the tokens for twice the prompts, from the recipe's own budget on.
+        plain = Generate()
+        tokens = plain.batch_tokens * size // plain.batch_size
+        settings = Generate(max_new_tokens=args.new, batch_size=size, batch_tokens=tokens)
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter()
+        said = [
+            answer
+            for who in (BASE, Respondent(Arm.TUNED))
+            for answer in ours(backend, prompts, settings, who=who)
+        ]
+        row: dict[str, Any] = {
+            "name": f"batches of at most {size} prompts and {tokens} tokens",
+            "seconds": round(time.perf_counter() - began, 1),
+            "answers": len(said),
+            "tokens": sum(a.n_tokens for a in said),
+            "peak_memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)
+            if cuda
+            else None,
+        }
+        row["tokens_per_s"] = round(row["tokens"] / row["seconds"], 1)
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    return {"model": args.model, "rows": rows, "ratios": {}, "ceiling": {}}
+
+
 def main() -> None:
     """Run all methods in turn, print a table, write JSON."""
     parser = argparse.ArgumentParser(
@@ -189,15 +246,23 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--limit", type=int, help="the first so many prompts only")
-    parser.add_argument("--new", type=int, default=NEW)
+    parser.add_argument("--new", type=int, help=f"new tokens [default: {NEW}; 512 for AlpacaEval]")
     parser.add_argument(
         "--continuous", action="store_true", help="transformers' own, where it runs"
     )
     parser.add_argument("--agreement", action="store_true", help="only this")
+    parser.add_argument("--alpaca-eval", type=int, metavar="N", help="only this: N questions")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--random-weights", action="store_true", help="of Llama-2 7B's geometry")
+    parser.add_argument("--tokenizer", help="its folder, where the model's own is not here")
     parser.add_argument("--json", type=Path, dest="out")
     args = parser.parse_args()
+    if args.random_weights:
+        args.model = LLAMA_2_7B
+    if args.new is None:
+        args.new = 512 if args.alpaca_eval else NEW
     hush_transformers()
-    if args.questions is None:
+    if args.questions is None and not args.alpaca_eval:
         args.questions = ensure_file(MT_BENCH_QUESTIONS)
     result: dict[str, Any] = {
         "machine": {
@@ -208,7 +273,9 @@ def main() -> None:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         }
     }
-    if args.agreement:
+    if args.alpaca_eval:
+        result |= whole_benchmark(args)
+    elif args.agreement:
         result |= {"rows": agreement(args), "ratios": {}, "ceiling": {}}
     else:
         result |= speeds(args)

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from random_weights import random_model
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -225,16 +226,13 @@ def real_rows(args: argparse.Namespace, train: Train) -> list[EncodedRow]:
 
 def measured_steps(args: argparse.Namespace, lora: Lora) -> dict[str, Any]:
     """Real steps with random weights on this machine's GPU (or, for a small model, its CPU)."""
-    from transformers import AutoModelForCausalLM, Trainer, TrainerCallback
+    from transformers import Trainer, TrainerCallback
 
     from tuneproof.recipe import Model
     from tuneproof.train.model import load_tokenizer
     from tuneproof.train.trainer import make_collator, make_features, training_arguments
 
     cuda = torch.cuda.is_available()
-    known = known_model(args.model)
-    assert known is not None, args.model
-    config = build_config(known)
     train = Train(
         epochs=1.0,
         append_eos=False,
@@ -242,12 +240,8 @@ def measured_steps(args: argparse.Namespace, lora: Lora) -> dict[str, Any]:
         gradient_checkpointing=args.checkpointing,
     )
     rows = real_rows(args, train)
-    torch.manual_seed(SEED)
     torch.backends.cuda.matmul.allow_tf32 = True
-    with torch.device("cuda" if cuda else "cpu"):
-        bare = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            config, attn_implementation=ATTENTION, dtype=torch.bfloat16
-        )
+    bare = random_model(args.model, seed=SEED)
     model = add_lora(bare, lora)
     tokenizer = load_tokenizer(Model(id=args.model, tokenizer=str(args.tokenizer)))
     ends: list[float] = []
@@ -276,7 +270,7 @@ def measured_steps(args: argparse.Namespace, lora: Lora) -> dict[str, Any]:
     seen = sum(len(r.token_ids) for r in rows)
     # The first step, which also loads kernels, is not timed; its tokens are taken to be the mean.
     speed = seen * (len(ends) - 1) / len(ends) / (ends[-1] - ends[0]) if len(ends) > 1 else 0.0
-    shape = shape_of(config)
+    shape = shape_of(bare.config)
     assert shape is not None
     trainable, total = model.get_nb_trainable_parameters()
     estimate = estimate_memory(

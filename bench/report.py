@@ -187,7 +187,8 @@ def build(texts_file: Path, out: Path) -> None:
 
     write_report(
         results, recipe=recipe, recipe_text="", curve=curve, prompts=prompts, answers=answers,
-        similarities=[], judgments=judgments, manifests={}, findings=[], out=out,
+        similarities=[], judgments=judgments, preferences=preferences, manifests={},
+        findings=[], out=out,
     )  # fmt: skip
     print(
         json.dumps(
@@ -216,7 +217,7 @@ FILTER = """([id, value]) => {
 }"""
 CHANGES = [
     ("text", "the"), ("text", "the w"), ("text", "zzzz"), ("text", ""),
-    ("result", "tuned"), ("result", "split"), ("result", ""),
+    ("result", "tuned"), ("result", "tie"), ("result", ""),
     ("orders", "true"), ("orders", ""), ("length", "longer"), ("length", ""),
     ("stop", "tuned:length"), ("stop", ""), ("benchmark", "mt_bench"), ("benchmark", ""),
 ]  # fmt: skip

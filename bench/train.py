@@ -5,6 +5,21 @@ Every arm trains the same rows of Dolly with the same model, adapter (r 8 on q a
 tokens, no padding, are counted. On a CPU the model is SmolLM2-135M; on a GPU the geometry of
 Llama-2 7B with random weights.
 
+Each peer has the best setting that we know for it, beside the one that people have:
+
+* ``plain Trainer`` pads by 2, as the reference's scripts do; ``by 1`` it pads nothing.
+* ``TRL`` is its defaults, gradient checkpointing included, by 2. ``TRL, no checkpointing`` goes by
+  1; or, where FlashAttention is installed, by 4 without padding (``padding_free``).
+* ``TRL packed``, without checkpointing: its packing is free of padding, so several rows a device
+  would be one long row under a dense mask. It goes by 1, in rows of 1,024 tokens, 4 to a step.
+  Where FlashAttention is installed, which needs no mask, it has rows of 2,048, 2 to a step, the
+  micro-batches that ours have. With Liger, the same. Unsloth brings an attention of its own, and
+  has the latter.
+* Validation is the plain Trainer's, by 1, 2 and 8, and ours.
+
+The plain Trainer's attention is ``sdpa``, its default. On a GPU every arm runs once to warm up,
+with a model of its own that is gone when the timed one is loaded.
+
     python bench/train.py --data dolly.jsonl --json bench/results/FILE.json
     python bench/train.py --data dolly.jsonl --tokenizer llama2-tokenizer --steps 10     # on a GPU
 
@@ -18,6 +33,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib.util
 import json
 import os
@@ -30,7 +46,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SEED = 42
 GIB = 2**30
@@ -52,24 +71,29 @@ TRAIN_TOKENS = 2_518_407
 
 VALIDATION_TOKENS = 311_856
 
+PADDED_BY_1 = "validation, by 1"
+"""Without padding."""
+
 PADDED_BY_2 = "validation, padded by 2"
 """As the reference's scripts have it."""
 
 PADDED_BY_8 = "validation, padded by 8"
 """As the Trainer has it where a recipe says nothing."""
 
-_OPEN = contextlib.ExitStack()
-"""What stays entered until the process of an arm ends."""
+ROWS_A_STEP = 16
 
 ARMS = (
-    Arm(name="plain Trainer", kind="padded"),
+    Arm(name="plain Trainer", kind="padded-by-2"),
+    Arm(name="plain Trainer, by 1", kind="padded-by-1"),
     Arm(name="TRL", kind="trl", needs="trl"),
+    Arm(name="TRL, no checkpointing", kind="trl-fast", needs="trl"),
     Arm(name="TRL packed", kind="trl-packed", needs="trl"),
     Arm(name="TRL packed, Liger", kind="trl-liger", needs="liger_kernel", cuda=True),
     Arm(name="Unsloth, packed", kind="unsloth", dropout=0.0, needs="unsloth", cuda=True),
     Arm(name="tuneproof", kind="packed"),
     Arm(name="tuneproof, no dropout", kind="packed", dropout=0.0),
-    Arm(name=PADDED_BY_2, kind="validate-padded"),
+    Arm(name=PADDED_BY_1, kind="validate-padded-by-1"),
+    Arm(name=PADDED_BY_2, kind="validate-padded-by-2"),
     Arm(name=PADDED_BY_8, kind="validate-padded-by-8"),
     Arm(name="validation, tuneproof", kind="validate-packed"),
 )
@@ -132,15 +156,18 @@ def measure(args: argparse.Namespace, arm: Arm, round_number: int) -> dict[str, 
 
     hush_transformers()
     torch.set_num_threads(args.threads)
-    n = 16 * args.steps
+    n = ROWS_A_STEP * args.steps
     tokenizer, rows = load_rows(args, n * args.rounds)
     rows = rows[n * round_number : n * (round_number + 1)]
-    model = load(args, arm.dropout)
     cuda = torch.cuda.is_available()
-    with tempfile.TemporaryDirectory() as folder:
-        go, warm = prepare_arm(arm.kind, model, tokenizer, rows, Path(folder), args)
+    if cuda:
+        # Kernels are chosen and compiled for the process; what wraps a model goes with it.
+        with prepared(args, arm, tokenizer, rows) as (go, _):
+            go()
+        gc.collect()
+        torch.cuda.empty_cache()
+    with prepared(args, arm, tokenizer, rows) as (go, parameters):
         if cuda:
-            warm()
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         began, cpu = time.perf_counter(), time.process_time()
@@ -158,23 +185,41 @@ def measure(args: argparse.Namespace, arm: Arm, round_number: int) -> dict[str, 
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "peak_memory_gib": peak / GIB,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": parameters,
     }
 
 
-def prepare_arm(
-    kind: str, model: Any, tokenizer: Any, rows: list[Any], out: Path, args: argparse.Namespace
-) -> tuple[Any, Any]:
-    """What is timed, and the same for warming up."""
-    if kind.startswith(("trl", "unsloth")):
-        return peer(kind, model, tokenizer, rows, out)
+@contextlib.contextmanager
+def prepared(
+    args: argparse.Namespace, arm: Arm, tokenizer: Any, rows: list[Any]
+) -> Iterator[tuple[Any, int]]:
+    """A model of its own and a trainer around it: what is to be timed, and its parameters."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as opened:
+        out = Path(folder)
+        if arm.kind.startswith(("trl", "unsloth")):
+            trainer = peer(args, arm, tokenizer, rows, out)
+        else:
+            trainer = ours_or_plain(args, arm, tokenizer, rows, out, opened)
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        yield trainer.evaluate if arm.kind.startswith("validate") else trainer.train, parameters
+
+
+def ours_or_plain(
+    args: argparse.Namespace,
+    arm: Arm,
+    tokenizer: Any,
+    rows: list[Any],
+    out: Path,
+    opened: contextlib.ExitStack,
+) -> Any:
+    """The trainer of a run of ours, packed or padded by what the arm's kind ends with."""
     from transformers import PrinterCallback, TrainerCallback
 
     from tuneproof.progress import SilentReporter
     from tuneproof.recipe import Monitor, Train
-    from tuneproof.train import trainer as ours
     from tuneproof.train.memory import trim_heap
     from tuneproof.train.packed import packed_model
+    from tuneproof.train.trainer import make_trainer, packing_for
 
     class Trim(TrainerCallback):
         """As in a run of ours, and as a plain Trainer does not."""
@@ -185,13 +230,17 @@ def prepare_arm(
         def on_prediction_step(self, *_: Any, **__: Any) -> None:
             trim_heap()
 
-    packed = kind.endswith("packed")
-    train = Train(epochs=1.0, append_eos=False, packing=packed, eval_steps=10**6)
-    packing, said = ours._packing(model, tokenizer, train, rows, SilentReporter())
+    model = load(args, arm.dropout)
+    packed = arm.kind.endswith("packed")
+    by = 2 if packed else int(arm.kind.rpartition("-")[2])
+    train = Train(
+        epochs=1.0, append_eos=False, packing=packed, eval_steps=10**6, micro_batch_size=by
+    )
+    packing, said = packing_for(model, tokenizer, train, rows, SilentReporter())
     assert (packing is not None) == packed, said
     if packing is not None:
-        _OPEN.enter_context(packed_model(model, packing))
-    trainer = ours._make_trainer(
+        opened.enter_context(packed_model(model, packing))
+    trainer = make_trainer(
         model,
         tokenizer,
         train,
@@ -203,35 +252,17 @@ def prepare_arm(
         packed=packed,
     )
     trainer.remove_callback(PrinterCallback)
-    if packed:
+    if packed and trainer.args.device.type == "cpu":
         trainer.add_callback(Trim())
     _no_checkpoints(trainer.args)
-    if kind == "validate-padded-by-8":
-        trainer.args.per_device_eval_batch_size = 8
-    go = trainer.evaluate if kind.startswith("validate") else trainer.train
-    return go, go
+    return trainer
 
 
-def peer(kind: str, model: Any, tokenizer: Any, rows: list[Any], out: Path) -> tuple[Any, Any]:
-    """TRL's trainer on the same token ids: its defaults, or packed and as fast as it goes."""
-    from datasets import Dataset
-    from transformers import PrinterCallback
-    from trl import SFTConfig, SFTTrainer
-
-    fast: dict[str, Any] = {}
-    if kind == "unsloth":
-        model = unsloth_model(model, tokenizer, out)
-    if kind != "trl":
-        # Full rows of 1024 tokens: 16 sequences are three or four of them.
-        fast = {"packing": True, "gradient_checkpointing": False, "gradient_accumulation_steps": 2}
-    if kind == "trl-liger":
-        fast["use_liger_kernel"] = True
-    import torch
-
-    settings = {
-        "output_dir": str(out),
+def peer_settings(kind: str, *, flash: bool) -> dict[str, Any]:
+    """What TRL is told, for its defaults or for what is fastest (see the module's docstring)."""
+    settings: dict[str, Any] = {
         "per_device_train_batch_size": 2,
-        "gradient_accumulation_steps": 8,
+        "gradient_accumulation_steps": ROWS_A_STEP // 2,
         "num_train_epochs": 1,
         "learning_rate": 2e-4,
         "max_length": 1024,
@@ -239,27 +270,73 @@ def peer(kind: str, model: Any, tokenizer: Any, rows: list[Any], out: Path) -> t
         "report_to": "none",
         "save_strategy": "no",
         "disable_tqdm": True,
-        "use_cpu": not torch.cuda.is_available(),
-        "dataloader_pin_memory": torch.cuda.is_available(),
     }
+    if kind == "trl":
+        return settings
+    settings |= {"gradient_checkpointing": False, "per_device_train_batch_size": 1}
+    if kind == "trl-fast":
+        settings["gradient_accumulation_steps"] = ROWS_A_STEP
+        if flash:
+            settings |= {
+                "padding_free": True,
+                "max_length": None,
+                "per_device_train_batch_size": 4,
+                "gradient_accumulation_steps": ROWS_A_STEP // 4,
+            }
+        return settings
+    # 16 sequences are three or four thousand tokens.
+    long = flash or kind == "unsloth"
+    settings |= {
+        "packing": True,
+        "max_length": 2048 if long else 1024,
+        "gradient_accumulation_steps": 2 if long else 4,
+    }
+    if kind == "trl-liger":
+        settings["use_liger_kernel"] = True
+    return settings
+
+
+def peer(args: argparse.Namespace, arm: Arm, tokenizer: Any, rows: list[Any], out: Path) -> Any:
+    """TRL's trainer on the same token ids: its defaults, or as fast as it goes."""
+    import torch
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from transformers.utils.import_utils import is_flash_attn_2_available
+    from trl import SFTConfig, SFTTrainer
+
+    flash = torch.cuda.is_available() and is_flash_attn_2_available()
+    if arm.kind == "unsloth":
+        model = unsloth_model(args, tokenizer, out)
+    else:
+        model = load(args, arm.dropout)
+        if flash and arm.kind != "trl":
+            model.get_base_model().set_attn_implementation("flash_attention_2")
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(**(settings | fast)),
+        args=SFTConfig(
+            output_dir=str(out),
+            use_cpu=not torch.cuda.is_available(),
+            dataloader_pin_memory=torch.cuda.is_available(),
+            **peer_settings(arm.kind, flash=flash),
+        ),
         train_dataset=Dataset.from_dict({"input_ids": [list(r.token_ids) for r in rows]}),
         processing_class=tokenizer,
     )
     trainer.remove_callback(PrinterCallback)
-    return trainer.train, trainer.train
+    return trainer
 
 
-def unsloth_model(model: Any, tokenizer: Any, out: Path) -> Any:
-    """The same weights as Unsloth loads and adapts them."""
+def unsloth_model(args: argparse.Namespace, tokenizer: Any, out: Path) -> Any:
+    """The same weights as Unsloth loads and adapts them; alone in the GPU's memory."""
+    import torch
     from unsloth import FastLanguageModel
 
-    model.unload().save_pretrained(out / "base")
+    load(args, 0.0).unload().save_pretrained(out / "base")
+    gc.collect()
+    torch.cuda.empty_cache()
     tokenizer.save_pretrained(out / "base")
     base, _ = FastLanguageModel.from_pretrained(
-        str(out / "base"), max_seq_length=1024, dtype=model.dtype, load_in_4bit=False
+        str(out / "base"), max_seq_length=2048, dtype=torch.bfloat16, load_in_4bit=False
     )
     return FastLanguageModel.get_peft_model(
         base,
@@ -301,6 +378,15 @@ def product_rate(args: argparse.Namespace) -> dict[str, float]:
 # --- all arms -----------------------------------------------------------------------------------
 
 
+def words_of(args: argparse.Namespace) -> list[str]:
+    """What the process of an arm is called with, to mean the same."""
+    words = [f"--{name}={getattr(args, name)}" for name in ("model", "steps", "rounds", "threads")]
+    for name in ("tokenizer", "data"):
+        if getattr(args, name) is not None:
+            words.append(f"--{name}={getattr(args, name)}")
+    return [*words, "--random-weights"] if args.random_weights else words
+
+
 def in_process(words: list[str], what: str, threads: int) -> dict[str, Any]:
     """Run this script for one arm; what it printed last."""
     done = subprocess.run(
@@ -338,10 +424,10 @@ def ratios(rows: list[dict[str, Any]], key: str) -> dict[str, float]:
     peers = [n for n in speed if n.startswith(("TRL", "Unsloth"))]
     found = {}
     for ours in ("tuneproof", "tuneproof, no dropout"):
-        for other in ("plain Trainer", *peers):
+        for other in ("plain Trainer", "plain Trainer, by 1", *peers):
             found[f"{ours} / {other}"] = round(speed[ours] / speed[other], 3)
     mine = "validation, tuneproof"
-    for other in (PADDED_BY_2, PADDED_BY_8):
+    for other in (PADDED_BY_1, PADDED_BY_2, PADDED_BY_8):
         found[f"{mine} / {other}"] = round(speed[mine] / speed[other], 3)
     return found
 
@@ -376,8 +462,8 @@ def machine(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Run all arms in turn, print a table, write JSON."""
+def parse(words: list[str]) -> argparse.Namespace:
+    """The command line; rows become whole optimizer steps, and the model is named."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -391,9 +477,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, dest="out")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     if args.rows:
-        args.steps = max(1, args.rows // 16)
+        args.steps = -(-args.rows // ROWS_A_STEP)
+        if args.rows % ROWS_A_STEP:
+            print(
+                f"--rows {args.rows}: {ROWS_A_STEP * args.steps}, whole optimizer steps of "
+                f"{ROWS_A_STEP}",
+                file=sys.stderr,
+            )
     import torch
 
     if args.model is None:
@@ -401,17 +493,29 @@ def main() -> None:
         args.model = (
             "meta-llama/Llama-2-7b-hf" if args.random_weights else "asset:smollm2-135m-instruct"
         )
+    if args.random_weights and args.tokenizer is None:
+        parser.error(
+            f"random weights of {args.model} have no tokenizer: give --tokenizer the folder of "
+            "Llama-2's, or the id of a model on the hub whose tokenizer you may download"
+        )
+    return args
+
+
+def main() -> None:
+    """Run all arms in turn, print a table, write JSON."""
+    args = parse(sys.argv[1:])
+    import torch
+
     if args.child == "ceiling":
         print(json.dumps(product_rate(args)))
         return
     if args.child:
         number, _, round_number = args.child.partition(",")
-        with _OPEN:
-            print(json.dumps(measure(args, ARMS[int(number)], int(round_number))))
+        print(json.dumps(measure(args, ARMS[int(number)], int(round_number))))
         return
 
     described = machine(args)
-    words = [w for w in sys.argv[1:] if w != str(args.out) and w != "--json"]
+    words = words_of(args)
     chosen, left_out = [], []
     for i, arm in enumerate(ARMS):
         missing = arm.needs is not None and importlib.util.find_spec(arm.needs) is None
@@ -449,7 +553,7 @@ def main() -> None:
         "settings": {
             "model": Path(args.model).name,
             "data": args.data.name if args.data else "the bundled sample",
-            "rows an arm": 16 * args.steps * args.rounds,
+            "rows an arm": ROWS_A_STEP * args.steps * args.rounds,
             "rounds": args.rounds,
             "random weights": args.random_weights,
         },

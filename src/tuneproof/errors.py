@@ -8,11 +8,15 @@ The tree, with the exit code that the command line gives for each branch::
     │   ├── DataError               a source that is missing, malformed or empty
     │   ├── ModelError              a model, tokenizer or adapter that cannot be used
     │   ├── RunDirError             a run folder that belongs to something else
+    │   │   └── BusyRunError    1       … or that another process is working in
     │   ├── CredentialError         a key that an endpoint needs is absent or refused
     │   └── EndpointError           a server that cannot be reached or does not know the model
     └── StageError              1   a stage that began and could not finish
         └── AssetError              a file from elsewhere that is not what it should be
             └── MissingAssetError       … or that is nowhere to be had
+
+What a stage meets when it has begun ends with 1, whatever its kind: a server that checked out and
+then refuses the key or goes away, say (``pipeline.execute``).
 
 Each error says where (``place``), what was found there (``value``) and what to do about it
 (``remedy``). Bugs of our own are ``AssertionError`` and show a traceback.
@@ -74,6 +78,12 @@ class ModelError(UsageError):
 
 class RunDirError(UsageError):
     """A run folder that belongs to another recipe, or is no run folder."""
+
+
+class BusyRunError(RunDirError):
+    """A run folder that another process is working in: later the same command may succeed."""
+
+    exit_code = 1
 
 
 class CredentialError(UsageError):

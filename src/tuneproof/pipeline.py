@@ -104,8 +104,9 @@ class Stage:
     star all whose paths begin so; at least one file must be there for each name. ``parts``
     gives the other named parts of the key; ``check`` refuses what cannot work before anything is
     written; ``scratch`` folders go once the manifest is written. ``joint`` stages are run by all
-    processes where there are several; the others by the first alone. ``less_memory`` is what to do
-    where the machine's does not suffice.
+    processes where there are several; the others by the first alone. ``replaces`` is said of one
+    that puts a whole new folder in the place of its own when it has succeeded: until then the old
+    one stays. ``less_memory`` is what to do where the machine's does not suffice.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Stage:
     run: Callable[[Run, Path], StageResult]
     scratch: tuple[str, ...] = ()
     joint: bool = False
+    replaces: bool = False
     less_memory: str = "Run on a machine with more of it."
 
 
@@ -223,7 +225,8 @@ def execute(
     in the run's own folder.
 
     Raises:
-        UsageError: the recipe, data, model, endpoint or run folder cannot be used.
+        UsageError: the recipe, data, model, endpoint or run folder cannot be used. Its exit code is
+            1 where a stage met it that had begun, and kept what it did until then.
         StageError: a stage began and could not finish; the next run goes on from there.
     """
     if processes.rank() > 0:
@@ -250,9 +253,11 @@ def execute(
                 else:
                     with _lacking(stage, run.dir.stage(stage.name)):
                         _execute_stage(stage, run, status)
-        except UsageError:
+        except UsageError as error:
             if not existed and run.dir.manifest(stages[0].name) is None:
                 shutil.rmtree(run.dir.path, ignore_errors=True)
+            elif done:  # a stage has begun: what it met is no matter of usage alone
+                error.exit_code = StageError.exit_code
             raise
     return done
 
@@ -283,14 +288,7 @@ def _execute_stage(stage: Stage, run: Run, status: StageStatus) -> None:
     parts = _key_parts(stage, run, inputs)
     key = digest_value(parts)
     folder = run.dir.stage(stage.name)
-    begun = folder / "begun.json"
-    # Half-done work of the same key is gone on with; that of another key is no use.
-    same = begun.is_file() and json.loads(begun.read_text("utf-8")).get("key") == key
-    (folder / "manifest.json").unlink(missing_ok=True)
-    sweep(folder)
-    if not same:
-        empty_stage(folder)
-        write_atomic(begun, json.dumps({"key": key}) + "\n")
+    same = not stage.replaces and _begin(folder, key)
     why = f" ({'; '.join(status.reasons[:3])})" if status.reasons else ""
     run.reporter.stage(stage.name, f"{'going on' if same else 'starting'}{why}")
 
@@ -323,6 +321,19 @@ def _execute_stage(stage: Stage, run: Run, status: StageStatus) -> None:
     for name in stage.scratch:
         shutil.rmtree(folder / name, ignore_errors=True)
     run.reporter.stage(stage.name, f"done in {duration:.1f} s")
+
+
+def _begin(folder: Path, key: str) -> bool:
+    """Make a stage's folder ready for work of that key; returns whether some of it is there."""
+    begun = folder / "begun.json"
+    # Half-done work of the same key is gone on with; that of another key is no use.
+    same = begun.is_file() and json.loads(begun.read_text("utf-8")).get("key") == key
+    (folder / "manifest.json").unlink(missing_ok=True)
+    sweep(folder)
+    if not same:
+        empty_stage(folder)
+        write_atomic(begun, json.dumps({"key": key}) + "\n")
+    return same
 
 
 @contextlib.contextmanager
@@ -366,7 +377,8 @@ def _is_full_disk(error: BaseException, folder: Path) -> bool:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, ExceptionGroup):
         return any(_is_full_disk(e, folder) for e in error.exceptions)
-    return shutil.disk_usage(folder).free < FULL_BYTES
+    # A stage that replaces its folder has none at first.
+    return shutil.disk_usage(folder if folder.is_dir() else folder.parent).free < FULL_BYTES
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -153,14 +153,14 @@ class _PlainTask(SilentTask):
     def close(self) -> None:
         """The last line, unless it stands there."""
         if self._total and self._shown != self.done:
-            self.show()
+            self.show(ended=True)
 
-    def show(self) -> None:
+    def show(self, *, ended: bool = False) -> None:
         self._shown = self.done
         elapsed = time.monotonic() - self._start
         rate = (self.done - self._before) / elapsed if elapsed > 0 else 0.0
         left = f", {(self._total - self.done) / rate:.0f} s left" if rate > 0 else ""
-        if self.done >= self._total:
+        if ended or self.done >= self._total:
             left = f", {elapsed:.0f} s"
         unit = f" {self._unit}" if self._unit else ""
         speed = f", {tokens}" if (tokens := self._tokens.shown()) else ""
@@ -214,15 +214,18 @@ class RichReporter:
         """A bar with count, rate and time left."""
         from rich.live import Live
 
-        drawn = _RichTask(title, total, unit, done)
+        drawn = _RichTask(title, total, unit, done, width=self._console.width)
         with Live(drawn, console=self._console, refresh_per_second=4):
             yield drawn
 
 
 class _RichTask:
-    """A bar; below it the loss curve, once there are points, and the note in full."""
+    """A bar; below it the loss curve, once there are points, and the note.
 
-    def __init__(self, title: str, total: float, unit: str, done: float) -> None:
+    Beside the bar the note would take the counts' room, which nothing gives back on 80 columns.
+    """
+
+    def __init__(self, title: str, total: float, unit: str, done: float, *, width: int) -> None:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -234,18 +237,15 @@ class _RichTask:
 
         self._progress = Progress(
             TextColumn("  {task.description}", markup=False),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=max(8, min(30, width - 72))),
             MofNCompleteColumn(),
             TextColumn(unit, markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[tokens]}", markup=False),
-            TextColumn("{task.fields[note]}", markup=False),
             get_time=time.monotonic,
         )
-        self._bar = self._progress.add_task(
-            title, total=total, completed=int(done), tokens="", note=""
-        )
+        self._bar = self._progress.add_task(title, total=total, completed=int(done), tokens="")
         self._done = done
         self._tokens = TokenRate()
         self._curve: Curve | None = None
@@ -253,15 +253,14 @@ class _RichTask:
 
     def advance(self, n: float = 1, *, note: str = "") -> None:
         self._note = printable(note) or self._note
-        # Beside the bar there is no room for it when there is a curve to explain.
-        beside = self._note if self._curve is None else ""
         self._done += n
-        self._progress.update(self._bar, advance=n, note=beside)
+        self._progress.update(self._bar, advance=n)
 
     def skip(self, n: float) -> None:
-        # The library's own estimate forgets what came before a reset.
-        self._done += n
-        self._progress.reset(self._bar, completed=int(self._done))
+        if n:
+            # The library's own estimate forgets what came before a reset, and so does its clock.
+            self._done += n
+            self._progress.reset(self._bar, completed=int(self._done))
 
     def tokens(self, n: int) -> None:
         self._tokens.count(n)
@@ -282,9 +281,13 @@ class _RichTask:
         self._curve.add(step, train=train, validation=validation)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
         yield self._progress
         if self._curve is not None:
             yield from curve_lines(self._curve, width=options.max_width, below=self._note)
+        elif self._note:
+            yield Text(f"  {self._note}", no_wrap=True, overflow="ellipsis")
 
 
 _CURVE_STYLES = {"axis": "dim", "train": "cyan", "validation": "bold yellow"}

@@ -220,6 +220,7 @@ class Server(Section):
     ``base``, ``adapters`` and ``placebo`` are the names under which it serves them, the adapters in
     the order of their training. ``prompts`` go as token ids, or as ``text`` to a server that takes
     no ids. ``api_key_env`` names the environment variable that holds the key, if there is one.
+    ``concurrency`` is the most requests in flight; fewer are where the server turns some away.
     """
 
     base_url: str

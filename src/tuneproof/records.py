@@ -357,9 +357,10 @@ class Similarity(Record):
 
 
 class UnsureTry(Record):
-    """A try of a judge request that may have to be paid for, though nobody told its price.
+    """A try of a judge request that may have to be paid for, though no journal has its reply.
 
-    ``usd`` is the most that it can cost. ``key`` is its number, in the order of the journal.
+    ``usd`` is the most that it can cost, or what it did cost where a reply came that was not to be
+    kept. ``key`` is its number, in the order of the journal.
     """
 
     key: str
@@ -370,16 +371,18 @@ class UnsureTry(Record):
 class BatchEvent(Record):
     """What happened to a batch of judge requests that is asked for all at once, and takes hours.
 
-    ``planned``: the batch ``tag`` is about to be made of the requests ``keys``; ``made``: the
-    endpoint calls it ``batch_id``; ``dropped``: these ``keys`` of it will never have a reply in it,
-    so that they can be asked again. ``key`` tells the events apart.
+    ``planned``: the batch ``tag`` is about to be made of the requests ``keys``, which cost at most
+    ``usd``; ``made``: the endpoint calls it ``batch_id``; ``dropped``: these ``keys`` of it will
+    never have a reply in it, so that they can be asked again; ``ended``: it is at work no more, and
+    the replies to these ``keys`` are from it. ``key`` tells the events apart.
     """
 
     key: str
     tag: str
-    event: Literal["planned", "made", "dropped"]
+    event: Literal["planned", "made", "dropped", "ended"]
     batch_id: str | None = None
     keys: tuple[str, ...] = ()
+    usd: float | None = None
 
 
 class Preference(Record):
@@ -406,8 +409,10 @@ class Preference(Record):
 class CutPreference(Record):
     """P(tuned is better) for one pair in each condition; None where unscored.
 
-    Where a cut changed nothing, its value is that of the condition before it. ``shortened_*`` count
-    the answers that were cut for equal length, beyond a marker, in one order.
+    Where a cut changed nothing, its value is that of the condition before it. ``cut_at_stop`` and
+    ``cut_to_length`` say whether each changed a text of the pair (the second beyond the first);
+    None in rows of before that was recorded. ``shortened_*`` count the answers that were cut for
+    equal length, beyond a marker, in one order.
     """
 
     question_id: str
@@ -418,6 +423,8 @@ class CutPreference(Record):
     as_answered: float | None = Field(ge=0, le=1)
     stopped: float | None = Field(ge=0, le=1)
     equal_length: float | None = Field(ge=0, le=1)
+    cut_at_stop: bool | None = None
+    cut_to_length: bool | None = None
     shortened_tuned: int = 0
     shortened_opponent: int = 0
 

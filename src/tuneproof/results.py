@@ -199,6 +199,8 @@ class Decomposition(Record):
     cut where they run on into the template, what it loses when both are also cut to equal length,
     and what is left above one half. All rest on the ``n_pairs`` pairs that were scored in all three
     conditions; ``n_left_out`` are unscored in one, ``n_lost_to_cuts`` of them only after a cut.
+    ``n_cut_at_stop`` and ``n_cut_to_length`` of the ``n_pairs`` had a text changed by a cut; None
+    where that was not recorded. With none, the part is nought and needs no interval.
     ``n_rejudged`` replies were asked for it. ``shortened_*`` count the answers that were cut off
     for equal length.
     """
@@ -210,6 +212,8 @@ class Decomposition(Record):
     n_pairs: int
     n_left_out: int
     n_lost_to_cuts: int
+    n_cut_at_stop: int | None = None
+    n_cut_to_length: int | None = None
     n_rejudged: int = 0
     shortened_tuned: int = 0
     shortened_opponent: int = 0
@@ -238,7 +242,7 @@ class ControlAccuracy(Record):
 
 class ReplyDrift(Record):
     """Requests that were sent twice: on how many the preferred answer changed, and how far P moved
-    (the mean of |difference|; None where no pair of replies could be read)."""
+    (the mean of |difference|; None where no reply was weighed by probabilities)."""
 
     n_repeated: int
     n_compared: int
@@ -404,13 +408,28 @@ class BenchmarkResult(Measures):
     ratings: RatingsResult | None = None
 
 
+class JudgeReplies(Record):
+    """All replies of one judge under one protocol, those on cut answers (``n_cut``) included.
+
+    ``unparsed`` counts those that could not be read, by reason, the most frequent first.
+    """
+
+    judge: str
+    protocol: str
+    n_replies: int
+    n_cut: int
+    unparsed: dict[str, int] = Field(default_factory=dict)
+
+
 class MissingStage(Record):
     """A stage whose results are not there, or are not of what lies there now: why, and the command
-    that makes them."""
+    that makes them. ``later`` are the stages whose results rest on it and are shown all the same.
+    """
 
     stage: str
     why: str
     command: str
+    later: tuple[str, ...] = ()
 
 
 class Results(Record):
@@ -421,7 +440,7 @@ class Results(Record):
     run kept none.
     """
 
-    format: int = 5
+    format: int = 6
     name: str
     verdict: Verdict
     heldout_loss: HeldoutLoss | None
@@ -432,6 +451,7 @@ class Results(Record):
     rows: dict[str, int]
     registration: Registered | None = None
     placebo: PlaceboResult | None = None
+    replies: tuple[JudgeReplies, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     findings: tuple[str, ...] = ()
     preflight: Preflight | None = None

@@ -15,10 +15,10 @@ from tuneproof.errors import RecipeError
 from tuneproof.pipeline import Run, Stage, StageResult, execute
 from tuneproof.recipe import Heldout, MtBench
 from tuneproof.records import Split
-from tuneproof.workspace import digest_file, digest_value, empty_stage
+from tuneproof.workspace import digest_file, digest_value, replacing_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tuneproof.results import MissingStage
 
@@ -199,11 +199,14 @@ def _generate_check(run: Run) -> None:
     from tuneproof.data.questions import selected_questions
 
     _model_check(run)
-    server = run.recipe.generate.server
-    if server is not None:
-        from tuneproof.generate.completions import server_key
+    if run.recipe.generate.server is not None:
+        from tuneproof.generate.completions import check_server
 
-        server_key(server)  # the server itself may start when the adapters are trained
+        check_server(run.recipe)
+    if run.recipe.generate.backend == "vllm":
+        from tuneproof.generate.vllm_backend import check_vllm
+
+        check_vllm(run.recipe)
     assets = run.recipe.assets
     if assets is not None and not Path(assets).is_dir():
         raise RecipeError(
@@ -365,9 +368,17 @@ def _report_parts(run: Run) -> Mapping[str, object]:
 
 
 def _report_run(run: Run, folder: Path) -> StageResult:
+    return StageResult(outputs=_new_report(run, folder))
+
+
+def _new_report(run: Run, folder: Path, *, missing: Sequence[MissingStage] = ()) -> list[Path]:
+    """Make the report beside the folder, and put it in its place: the last good one stays where
+    none can be made."""
     from tuneproof.report.stage import report_run
 
-    return StageResult(outputs=report_run(run.recipe, run.dir, out=folder))
+    with replacing_folder(folder) as partial:
+        files = report_run(run.recipe, run.dir, out=partial, missing=missing)
+    return [folder / file.relative_to(partial) for file in files]
 
 
 def _nothing_to_check(run: Run) -> None:
@@ -406,7 +417,7 @@ STAGES = (
     ),
     Stage(
         name="judge",
-        version=4,
+        version=5,
         reads=("prepare/examples.jsonl", "generate/prompts.jsonl", "generate/answers.jsonl"),
         parts=_judge_parts,
         check=_judge_check,
@@ -414,7 +425,7 @@ STAGES = (
     ),
     Stage(
         name="report",
-        version=4,
+        version=5,
         reads=(
             "prepare/examples.jsonl",
             "train/loss.jsonl",
@@ -425,6 +436,7 @@ STAGES = (
         parts=_report_parts,
         check=_nothing_to_check,
         run=_report_run,
+        replaces=True,
     ),
 )
 """In the order in which they run."""
@@ -439,17 +451,14 @@ def report_what_there_is(run: Run) -> tuple[MissingStage, ...]:
     Raises:
         StageError: a file of the run is not what its stage wrote.
     """
-    from tuneproof.report.stage import report_run
     from tuneproof.report.unfinished import missing_stages
 
     missing = missing_stages(run.dir)
     if not missing:
         execute(run, STAGES[-1:])
         return ()
-    folder = run.dir.stage("report")
     with run.dir.locked():
-        empty_stage(folder)
-        report_run(run.recipe, run.dir, out=folder, missing=missing)
+        _new_report(run, run.dir.stage("report"), missing=missing)
     for m in missing:
         run.reporter.stage(m.stage, f"missing: {m.why}")
     return missing

@@ -104,12 +104,23 @@ def _done(run: RunDir, train: Path) -> Frame:
 def _live(run: RunDir, path: Path) -> Frame:
     lines = read_live(path)
     if not lines:
-        raise StageError("holds no whole line", place=str(path))
+        # Its first line is being written, or was torn by a kill.
+        return Frame(
+            title=_title(run, path),
+            state="waiting",
+            says="training begins",
+            curve=Curve(steps=1),
+            facts=(),
+            rests_on=f"no whole line yet in {path.relative_to(run.path)}",
+        )
     curve = Curve(steps=lines[-1].steps)
     for p in live_points(lines):
         curve.add(p.step, train=p.train_loss, validation=p.eval_loss)
     last = lines[-1]
-    first = next(x for x in reversed(lines) if x.step == x.began and x.train_loss is None)
+    # The line that this process began with; where it was torn, the first of its others.
+    of_process = [line for line in lines if line.pid == last.pid]
+    begun = [x for x in of_process if x.step == x.began and x.train_loss is None]
+    first = begun[-1] if begun else of_process[0]
     facts = [f"step {last.step:,} of {last.steps:,}"]
     if last.tokens_per_s is not None:
         facts.append(f"{last.tokens_per_s:,.0f} tokens/s")

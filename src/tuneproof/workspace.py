@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from tuneproof.errors import RunDirError, StageError
+from tuneproof.errors import BusyRunError, RunDirError, StageError
 from tuneproof.records import Manifest, OutputFile, Record
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ class RunDir:
         """Keep other processes from working in this run; the lock ends with the process.
 
         Raises:
-            RunDirError: another process is working in it.
+            BusyRunError: another process is working in it.
         """
         try:
             import fcntl
@@ -299,7 +299,7 @@ class RunDir:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RunDirError(
+                raise BusyRunError(
                     "another process is working in this run",
                     place=str(self.path),
                     remedy="Wait for it, or choose another folder with --run-dir.",

@@ -72,9 +72,9 @@ def test_it_opens_with_the_first_question_and_asks_for_nothing(report: Path, vis
     [
         ("category", "classification", (1, 5, 9)),
         ("result", "tuned", (0, 1, 2, 5, 6, 8, 9, 10)),
-        ("result", "opponent", (4,)),
-        ("result", "split", (3, 7, 11)),
-        ("result", "tie", ()),
+        ("result", "opponent", ()),
+        ("result", "tie", (3, 7, 11)),
+        ("result", "unscored", (4,)),
         ("orders", "true", (3, 7, 11)),
         # "Fruit" against nine times the whole prompt; question 7's base failed.
         ("length", "under half as long", (0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11)),
@@ -126,9 +126,52 @@ def test_search_reads_answers_and_replies(report: Path, visit: Visit) -> None:
     assert listed(page) == ids(4)
     page.fill("#text", case.question_id(9))
     assert listed(page) == ids(9)
+    for said, found in (
+        ("Unparsed", ids(4)),
+        ("prefers tuned", ids(0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11)),
+        ("not scored", ids(4)),
+        ("orders disagree", ids(3, 7, 11)),
+    ):
+        page.fill("#text", said)
+        assert listed(page) == found, said
+        assert said.lower() in page.inner_text("#question").lower()
     page.fill("#text", "nobody wrote this")
     assert listed(page) == []
     assert page.is_visible("#none")
+
+
+def test_where_nothing_fits_nothing_is_shown(report: Path, visit: Visit) -> None:
+    page, watch = visit(report)
+    page.fill("#text", "nobody wrote this")
+    assert page.inner_text("#question") == "No question fits."
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    assert page.inner_text("#question") == "No question fits."
+    page.click("#clear")
+    assert "Why do leaves change colour" in page.inner_text("#question")
+    linked, _ = visit(report, "text=nobody+wrote+this")
+    assert linked.inner_text("#question") == "No question fits."
+    assert linked.inner_text("#shown") == "0 of 12 questions"
+    watch.assert_quiet()
+
+
+def test_only_the_categories_of_the_chosen_benchmark_are_offered(
+    two_turns: Path, visit: Visit
+) -> None:
+    page, watch = visit(two_turns)
+    offered = "all => all.map(o => o.value).slice(1)"
+    assert "writing" in page.eval_on_selector_all("#category option", offered)
+    page.select_option("#category", "classification")
+    page.select_option("#benchmark", "mt_bench")
+    assert page.eval_on_selector_all("#category option", offered) == ["writing"]
+    assert listed(page) == ["mt-81"], "the category that it has not is no longer chosen"
+    page.select_option("#benchmark", "heldout")
+    assert "writing" not in page.eval_on_selector_all("#category option", offered)
+    page.click("#clear")
+    assert "writing" in page.eval_on_selector_all("#category option", offered)
+    linked, _ = visit(two_turns, "benchmark=mt_bench&category=classification")
+    assert listed(linked) == ["mt-81"]
+    watch.assert_quiet()
 
 
 def test_the_keyboard_alone_is_enough(report: Path, visit: Visit) -> None:

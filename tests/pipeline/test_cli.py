@@ -317,3 +317,11 @@ def test_requests_that_fail_are_asked_again_next_time(
         assert results.benchmarks["heldout"].pairwise.win_rate.n_unscored == 0
         assert len(server.received) - before == failed
     assert "fresh" in tuneproof("status", folder).stdout.splitlines()[3]
+
+
+def test_compare_makes_no_folder_for_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "nonexist/x.html"
+    said = refused(tuneproof("compare", "a", "b", "--html", page))
+    assert f"--html = {page}: there is no folder {page.parent}" in said
+    assert not page.parent.exists()
+    assert "is a folder" in refused(tuneproof("compare", "a", "b", "--html", tmp_path))

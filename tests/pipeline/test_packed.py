@@ -19,7 +19,7 @@ from tuneproof.recipe import Lora, Model, Monitor, Train
 from tuneproof.records import Example
 from tuneproof.train import attention
 from tuneproof.train.checkpoint import Owner
-from tuneproof.train.loss import choose_loss, linear_nll
+from tuneproof.train.loss import linear_nll, loss_ways
 from tuneproof.train.lowrank import fewer_passes, low_rank
 from tuneproof.train.model import add_lora, load_model, load_tokenizer
 from tuneproof.train.packed import (
@@ -260,7 +260,8 @@ def random_llama(kind: str = "llama", way: str = "sdpa", **changes: Any) -> Peft
     config: PreTrainedConfig = AutoConfig.for_model(kind, **(sizes | changes))
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=way)  # type: ignore[no-untyped-call]
-    return add_lora(model, Lora(r=2, alpha=4, dropout=0.0)).eval()
+    lora = Lora(r=2, alpha=4, dropout=0.0, target_modules=("q_proj", "v_proj"))
+    return add_lora(model, lora).eval()
 
 
 def sequences(lengths: Sequence[int]) -> list[dict[str, list[int]]]:
@@ -320,6 +321,25 @@ def test_gradients_of_packed_attention(way: str) -> None:
     assert (packed - alone).norm() < 1e-5 * alone.norm()
 
 
+def test_no_mask_is_made_and_no_boundary_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for one ends in a question to the device, at each forward pass."""
+    from transformers import masking_utils
+
+    def looked(*_: Any) -> None:
+        raise AssertionError("transformers looks for boundaries in the positions")
+
+    monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", looked)
+    attention.register()
+    model = random_llama("mistral", sliding_window=20)
+    with packed_model(model, Packing(attention=attention.SEGMENTS, loss="chunked")):
+        loss = model(**micro_batch(sequences([40, 30])), num_items_in_batch=68).loss
+    assert loss.isfinite()
+    base_of(model).set_attn_implementation(attention.SEGMENTS)
+    padded = torch.tensor([[1, 2, 3], [1, 2, 0]])
+    with pytest.raises(NotImplementedError, match="does not say where its sequences begin"):
+        model(input_ids=padded, attention_mask=padded.sign())
+
+
 def leaky(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -351,10 +371,10 @@ def test_an_attention_that_leaks_is_refused(
     AttentionInterface.register("leaky", leaky)
     model = tiny(tiny_model)
     features = packed_features(Train(**TRAIN), encoded(tiny_model, 2), pad=2)
-    problem = prove(model, Packing(attention="leaky", loss="chunked"), features)
+    problem = prove(model, Packing(attention="leaky", loss="chunked"), features, longest=96)
     assert problem == "what stands in one sequence changes the loss of the next"
     monkeypatch.setattr(packed, "candidates", lambda _: ("leaky", "sdpa"))
-    chosen = choose_packing(model, features)
+    chosen = choose_packing(model, features, longest=96)
     assert isinstance(chosen, Packing)
     assert chosen.attention == "sdpa"
     assert chosen.passed_over == (f"leaky: {problem}",)
@@ -386,7 +406,7 @@ def test_an_attention_that_cannot_be_compiled_is_passed_over(
     monkeypatch.setattr(packed, "candidates", lambda _: (attention.FLEX, attention.POSITIONS))
     model = tiny(tiny_model)
     features = packed_features(Train(**TRAIN), encoded(tiny_model, 2), pad=2)
-    chosen = choose_packing(model, features)
+    chosen = choose_packing(model, features, longest=96)
     assert isinstance(chosen, Packing)
     assert chosen.attention == attention.POSITIONS
     (why,) = chosen.passed_over
@@ -410,7 +430,10 @@ def test_positions_that_do_not_restart_are_refused(
     # Rotary positions only count as differences: a model that knows where it is must be asked.
     model = random_llama("opt", ffn_dim=96, word_embed_proj_dim=64)
     problem = prove(
-        model, Packing(attention=attention.SEGMENTS, loss="chunked"), sequences([30, 40])
+        model,
+        Packing(attention=attention.SEGMENTS, loss="chunked"),
+        sequences([30, 40]),
+        longest=96,
     )
     assert problem is not None
     assert "the loss of a packed sequence is" in problem
@@ -425,7 +448,7 @@ def test_a_model_that_does_more_than_ours_is_computed_by_its_own_means(
     """Gemma 2 bends its logits, and its scores."""
     off: dict[str, Any] = {"final_logit_softcapping": None, "attn_logit_softcapping": None}
     model = random_llama("gemma2", "eager", head_dim=16, **(off | changes))
-    chosen = choose_packing(model, sequences([30, 40]))
+    chosen = choose_packing(model, sequences([30, 40]), longest=96)
     if "final_logit_softcapping" in changes:
         assert isinstance(chosen, Packing)
         assert (chosen.attention, chosen.loss) == (attention.SEGMENTS, "supervised logits")
@@ -436,9 +459,9 @@ def test_a_model_that_does_more_than_ours_is_computed_by_its_own_means(
 
 def test_an_adapter_on_the_head_is_trained_with_its_logits(tiny_model: Path) -> None:
     model = tiny(tiny_model, target_modules=("q_proj", "lm_head"))
-    assert choose_loss(base_of(model)) == "supervised logits"
+    assert loss_ways(base_of(model)) == ("supervised logits",)
     features = packed_features(Train(**TRAIN), encoded(tiny_model, 2), pad=2)
-    chosen = choose_packing(model, features)
+    chosen = choose_packing(model, features, longest=96)
     assert isinstance(chosen, Packing)
     assert chosen.loss == "supervised logits"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tuneproof.errors import RunDirError
+from tuneproof.errors import BusyRunError, RunDirError
 from tuneproof.pipeline import Run, StageStatus, run_status
 from tuneproof.pipeline import execute as execute_stages
 from tuneproof.progress import SilentReporter
@@ -188,9 +188,10 @@ def test_a_stage_that_waits_for_another_process(finished: tuple[Path, Path]) -> 
     recipe, folder = finished
     with (
         RunDir(folder).locked(),
-        pytest.raises(RunDirError, match="another process is working in this run"),
+        pytest.raises(BusyRunError, match="another process is working in this run") as error,
     ):
         execute(make_run(recipe, folder))
+    assert error.value.exit_code == 1
 
 
 def test_a_lost_batch_plan_is_the_same_again(finished: tuple[Path, Path]) -> None:

@@ -61,10 +61,12 @@ def adapter(folder: Path) -> torch.Tensor:
     return torch.cat([weights[name].flatten() for name in sorted(weights)])
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
 def test_two_processes_train_what_one_does(
-    tmp_path: Path, tiny_recipe: Callable[..., Path]
+    tmp_path: Path, tiny_recipe: Callable[..., Path], checkpointing: bool
 ) -> None:
-    recipe = tiny_recipe(n_rows=ROWS, train=TRAIN)
+    """With gradient checkpointing too: every trained parameter takes part in each step."""
+    recipe = tiny_recipe(n_rows=ROWS, train=TRAIN | {"gradient_checkpointing": checkpointing})
     one, two = tmp_path / "one", tmp_path / "two"
     execute(make_run(recipe, one), until="train")
     out, _ = finish(launch(recipe, two, "--json"))

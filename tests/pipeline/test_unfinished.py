@@ -17,6 +17,7 @@ from tests.pipeline.test_cli import refused, tuneproof
 from tests.pipeline.test_kill import TRAIN, kill_when, lines, start
 from tests.pipeline.test_pipeline import execute, make_run, states
 from tuneproof.errors import StageError
+from tuneproof.naming import listed
 from tuneproof.pipeline import execute as execute_stages
 from tuneproof.plan.kept import keep_findings
 from tuneproof.records import Preflight
@@ -91,7 +92,7 @@ def test_a_stage_of_older_input_or_with_a_damaged_file_counts_as_missing(
     found = missing_stages(run.dir)
     assert [m.stage for m in found] == ["generate", "judge"]
     assert found[0].why.startswith("generate/answers.jsonl")
-    assert found[1].why == "it rests on generate"
+    assert found[1].why == "judge read another generate/answers.jsonl than there is now"
     report_what_there_is(run)
     assert read_results(folder / "report/results.json").benchmarks == {}
 
@@ -115,8 +116,102 @@ def test_a_summary_of_another_version_is_refused_by_name(copy: tuple[Path, Path]
     run = make_run(recipe, folder)
     with pytest.raises(StageError, match=message):
         snapshot(run.dir)
-    # The manifest knows the bytes: to the report, the stage is damaged.
+    # The manifest knows the bytes: to the report, the stage is damaged. No later one read it.
+    (found,) = missing_stages(run.dir)
+    assert (found.stage, found.later) == ("train", ("generate", "judge"))
+    assert found.why == (
+        "train/summary.json was changed; generate and judge, which rest on it, are shown as written"
+    )
+
+
+@pytest.mark.parametrize("gone", [("prepare",), ("train",), ("prepare", "train")])
+def test_what_was_made_from_a_stage_that_is_gone_is_shown_with_a_warning(
+    copy: tuple[Path, Path], gone: tuple[str, ...]
+) -> None:
+    recipe, folder = copy
+    before = read_results(folder / "report/results.json")
+    for stage in gone:
+        shutil.rmtree(folder / stage)
+    run = make_run(recipe, folder)
+    missing = report_what_there_is(run)
+    assert [m.stage for m in missing] == list(gone)
+    later = [s for s in ALL[ALL.index(gone[-1]) + 1 :] if s not in gone]
+    assert missing[-1].why == (
+        f"its results are gone; {listed(later)}, which rest on it, are shown as written"
+    )
+    results = read_results(folder / "report/results.json")
+    assert results.verdict == before.verdict, "all that it rests on is there"
+    assert results.benchmarks == before.benchmarks
+    assert (results.training is None) == ("train" in gone)
+    page = (folder / "report/index.html").read_text("utf-8")
+    markdown = (folder / "report/report.md").read_text("utf-8")
+    assert "> **Not whole.**" in markdown
+    assert "<strong>Not whole.</strong>" in page
+    assert "of 18 questions" in markdown
+    for stage, what in (("prepare", "Rows"), ("train", "Loss curve")):
+        told = f"{what}: not shown ({stage} has no result in this run)"
+        assert (told in page) == (stage in gone)
+    assert states(run)["report"] == "waits", "it is no finished report"
+
+
+def test_a_stage_begun_anew_or_run_anew_leaves_nothing_of_what_rested_on_it(
+    copy: tuple[Path, Path],
+) -> None:
+    recipe, folder = copy
+    run = make_run(recipe, folder)
+    kept = folder.parent / "train"
+    (folder / "train").rename(kept)
+    (folder / "train").mkdir()
+    shutil.copy(kept / "begun.json", folder / "train/begun.json")
+    found = {m.stage: m.why for m in missing_stages(run.dir)}
+    assert found == {
+        "train": "it began, and has not finished",
+        "generate": "generate read what train wrote before it was begun anew",
+        "judge": "it rests on generate",
+    }
+    shutil.rmtree(folder / "train")
+    kept.rename(folder / "train")
+    path = folder / "train/manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    (weights,) = [f for f in manifest["outputs"] if f["path"].endswith(".safetensors")]
+    weights["sha256"] = "0" * 64
+    path.write_text(json.dumps(manifest), "utf-8")
     assert [m.stage for m in missing_stages(run.dir)] == ["train", "generate", "judge"]
+    # What the manifest says is what counts, not its absence: the bytes are those that were read.
+    path.unlink()
+    (only,) = missing_stages(run.dir)
+    assert only.why.startswith("its manifest.json is gone; generate and judge")
+    shutil.rmtree(folder / "generate")
+    (folder / "train/manifest.json").write_text(json.dumps(manifest), "utf-8")
+    found = {m.stage: m.why for m in missing_stages(run.dir)}
+    assert found["generate"] == "its results are gone"
+    assert found["judge"] == "it rests on generate"
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_report_that_fails_leaves_the_last_one_as_it_was(
+    copy: tuple[Path, Path], judged: bool
+) -> None:
+    recipe, folder = copy
+    before = {p: p.read_bytes() for p in (folder / "report").iterdir()}
+    # A line that cannot be read, in a file whose manifest knows its bytes.
+    path = folder / "generate/answers.jsonl"
+    path.write_bytes(path.read_bytes() + b"no answer\n")
+    for stage, files in (("generate", "outputs"), ("judge", "inputs")):
+        manifest = folder / stage / "manifest.json"
+        told = json.loads(manifest.read_text("utf-8"))
+        (file,) = [f for f in told[files] if f["path"] == "generate/answers.jsonl"]
+        file |= {"bytes": path.stat().st_size, "sha256": digest_file(path)}
+        manifest.write_text(json.dumps(told), "utf-8")
+    if not judged:
+        shutil.rmtree(folder / "judge")
+    run = make_run(recipe, folder)
+    with pytest.raises(StageError, match=r"answers\.jsonl:\d+: not a Answer"):
+        report_what_there_is(run)
+    after = {p: p.read_bytes() for p in (folder / "report").iterdir()}
+    assert after == before
+    assert sorted(p.name for p in folder.glob(".*")) == [".lock"]
+    assert states(run)["report"] == ("stale" if judged else "waits")
 
 
 def test_a_killed_training_is_reported_with_its_curve(

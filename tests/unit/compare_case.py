@@ -61,6 +61,7 @@ def write_run(
     sentence: str | None = "Better.",
     more_adapters: Sequence[Sequence[float]] = (),
     results: Mapping[str, Any] | None = None,
+    level: float = 0.95,
 ) -> Path:
     """A run over questions 0, 1, … with these values of the tuned model, in their order.
 
@@ -69,7 +70,9 @@ def write_run(
     n = len(exact)
     run = RunDir(folder)
     folder.mkdir(parents=True)
-    recipe = report_case.recipe().model_copy(update={"name": name})
+    recipe = report_case.recipe()
+    rule = recipe.verdict.model_copy(update={"level": level})
+    recipe = recipe.model_copy(update={"name": name, "verdict": rule})
     run.recipe_file.write_text(dump_recipe(recipe), encoding="utf-8")
     texts = {i: f"question {i}?" for i in range(n)} | dict(questions or {})
     prompts = [

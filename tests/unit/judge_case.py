@@ -12,7 +12,7 @@ from tuneproof.records import Arm, Judgment, Rating, preferred
 from tuneproof.workspace import Journal, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from tuneproof.judge.clients import Reply
@@ -59,13 +59,22 @@ def ask(
     numbers: Iterable[int],
     reporter: Reporter | None = None,
 ) -> Asked:
+    return ask_requests(folder, judge, [request(i) for i in numbers], reporter)
+
+
+def ask_requests(
+    folder: Path,
+    judge: Judge,
+    requests: Sequence[Request],
+    reporter: Reporter | None = None,
+) -> Asked:
     with (
         Journal(folder / "journal.jsonl", Judgment) as judgments,
         Journal(folder / RATINGS_JOURNAL, Rating) as ratings,
     ):
         return ask_all(
             judge,
-            [request(i) for i in numbers],
+            requests,
             Journals(judgments=judgments, ratings=ratings),
             reporter or SilentReporter(),
         )

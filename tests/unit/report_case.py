@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+from tuneproof.judge.matches import Pair, preferences
+from tuneproof.judge.own import OwnPairwise
 from tuneproof.recipe import Data, Generate, Judge, Model, Recipe, Source, VerdictRule
 from tuneproof.recipe_file import dump_recipe
 from tuneproof.records import (
@@ -15,6 +17,7 @@ from tuneproof.records import (
     LossPoint,
     Manifest,
     OutputFile,
+    Preference,
     Prompt,
     Similarity,
     Stop,
@@ -334,6 +337,18 @@ def judgments(n: int = 12) -> list[Judgment]:
     return made
 
 
+def preferred(judged: list[Judgment], asked: list[Prompt]) -> list[Preference]:
+    """What the judgments come to, as the judge stage makes it, for each pair that has any."""
+    texts = {(p.question_id, p.turn): p for p in asked}
+    places = dict.fromkeys((j.question_id, j.turn, j.opponent, j.adapter) for j in judged)
+    pairs = [
+        Pair(prompt=texts[question, turn], opponent=opponent, adapter=adapter)
+        for question, turn, opponent, adapter in places
+        if (question, turn) in texts
+    ]
+    return preferences(judged, pairs, OwnPairwise(orders=2))
+
+
 def manifests() -> dict[str, Manifest]:
     made = {}
     for stage, seconds in (("prepare", 1.4), ("train", 252.4), ("generate", 611.0), ("judge", 88)):
@@ -376,7 +391,8 @@ def arguments(**changes: Any) -> dict[str, Any]:
         "manifests": manifests(),
         "findings": FINDINGS,
     }
-    return made | changes
+    made |= changes
+    return {"preferences": preferred(made["judgments"], made["prompts"])} | made
 
 
 # --- a benchmark of two turns, two opponents and two adapters ---------------------------------

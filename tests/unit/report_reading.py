@@ -19,6 +19,7 @@ from tuneproof.report.page import render_page
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tuneproof.report.cases import Cases
     from tuneproof.results import Results
 
 HOSTILE = (
@@ -81,6 +82,13 @@ def data_of(page: str) -> dict[str, Any]:
     return data
 
 
+def cases_of(**given: Any) -> Cases:
+    """The questions, joined from the case's records."""
+    asked = case.arguments(**given)
+    names = ("answers", "similarities", "judgments", "preferences")
+    return build_cases(asked["prompts"], **{name: asked[name] for name in names})
+
+
 def write(folder: Path, results: Results | None = None, **changes: Any) -> dict[str, str]:
     """Write a report and read its text files back."""
     paths = write_report(results or case.results(), out=folder, **case.arguments(**changes))
@@ -91,7 +99,8 @@ def write(folder: Path, results: Results | None = None, **changes: Any) -> dict[
 def render(name: str, results: Results, **changes: Any) -> str:
     """One of the two texts, without the figures that take most of the time to write."""
     given = case.arguments(**changes)
-    asked = {key: given.pop(key) for key in ("prompts", "answers", "similarities", "judgments")}
+    records = ("prompts", "answers", "similarities", "judgments", "preferences")
+    asked = {key: given.pop(key) for key in records}
     told = behaviours(asked["prompts"], asked["answers"])
     cases = build_cases(asked.pop("prompts"), **asked)
     if name == "index.html":

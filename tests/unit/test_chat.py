@@ -183,6 +183,37 @@ def test_hostile_text_is_only_text(columns: int) -> None:
     assert piped.startswith("base (2 tokens, ended by itself)\nx␛[2J")
 
 
+INTERRUPTED_SCREEN = """
+import signal
+from tuneproof.chat.session import Said
+from tuneproof.chat.show import Screen
+from tuneproof.records import Arm
+def stream():
+    yield {Arm.BASE: Said(text="all of it", n_tokens=3, end="eos"),
+           Arm.TUNED: Said(text="half", n_tokens=5)}
+    signal.raise_signal(signal.SIGINT)
+    yield {}
+said = Screen().answers(stream())
+print("ends:", said[Arm.BASE].end, said[Arm.TUNED].end)
+"""
+
+
+def test_an_answer_that_ctrl_c_ended_says_so() -> None:
+    terminal = Terminal(columns=80, program=("-c", INTERRUPTED_SCREEN))
+    assert terminal.finish() == 0
+    last = plain(terminal.seen).split("half")[-2]
+    assert "3 tokens, ended by itself" in last
+    assert "5 tokens, interrupted" in last
+    assert "ends: eos interrupted" in plain(terminal.seen)
+    piped = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_SCREEN], capture_output=True, check=True, text=True
+    )
+    assert piped.stdout == (
+        "base (3 tokens, ended by itself)\nall of it\ntuned (5 tokens, interrupted)\nhalf\n"
+        "ends: eos interrupted\n"
+    )
+
+
 def test_a_real_run(tmp_path: Path, tiny_recipe: Callable[..., Path]) -> None:
     """In a terminal, in a pipe, as JSON; saved in the run, which stays fresh."""
     run = tmp_path / "run"

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from scipy.stats import ttest_rel
 
 from tests.terminal import Terminal, foreign, plain, widest
 from tests.unit.compare_case import write_run
+from tuneproof.compare import page
 from tuneproof.compare.comparison import ComparedMeasure, Comparison, compare_runs
 from tuneproof.compare.page import render_comparison
+from tuneproof.compare.reading import read_run
+from tuneproof.compare.wording import correction
 from tuneproof.errors import RunDirError, StageError, UsageError
+from tuneproof.report import frame
 from tuneproof.report.results_file import read_results
 from tuneproof.stats.across import across, holm, p_value
 from tuneproof.stats.distributions import t_quantile
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tuneproof.stats.pairwise import win_rate
 
 HOSTILE = "Better\x1b[2J\x1b]0;owned\x07 <script>alert(1)</script> \u202egnp"
 
@@ -226,6 +229,68 @@ def test_results_of_other_versions(tmp_path: Path) -> None:
     assert compare_runs([first, none]).runs[1].sentence is None
 
 
+def test_what_neither_run_scored_is_unscored_and_not_gone(tmp_path: Path) -> None:
+    """Exact match alone is of some questions only; the others were asked in both."""
+    wins = [1.0, 0.0, 1.0, 1.0, 0.5, None]
+    first = write_run(tmp_path / "a", exact=[0] * 6, wins=[None, *wins[1:]])
+    second = write_run(tmp_path / "b", exact=[0, 1, 1, 1, 0, 1], wins=wins)
+    win = measure(compare_runs([first, second]), "win_rate")
+    assert (win.difference.n_scored, win.difference.n_unscored) == (4, 2)
+    done = subprocess.run(
+        [sys.executable, "-m", "tuneproof", "compare", first, second],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "2 unscored" in done.stdout
+
+
+def test_turns_that_one_run_alone_scored_are_told() -> None:
+    first = {("a", 1): (1.0, 1.0), ("a", 2): (0.0, 1.0), ("b", 1): (1.0, 1.0), ("c", 1): (1.0, 1.0)}
+    second = {("a", 1): (1.0, 1.0), ("b", 1): (0.0, 1.0), ("b", 2): (1.0, 1.0)}
+    made = across([first], [second], questions=["a", "b", "c"], level=0.95)
+    # c is an unscored question, and counted as that.
+    assert (made.n_dropped, made.difference.n_scored, made.difference.n_unscored) == (2, 2, 1)
+
+
+def test_the_level_is_that_of_the_first_runs_recipe(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", exact=[0, 1, 0, 1], level=0.8)
+    second = write_run(tmp_path / "b", exact=[1, 1, 0, 1])
+    made = compare_runs([first, second])
+    assert made.level == 0.8
+    assert {m.difference.level for m in made.measures} == {0.8}
+    assert "80 % intervals (verdict.level of a's recipe)" in correction(made)
+
+
+def test_a_runs_win_rate_has_the_interval_of_its_report(tmp_path: Path) -> None:
+    wins = [1.0, 0.0, 1.0, 1.0, 0.5, 1.0, 1.0, 0.75, 1.0, 1.0]
+    first = write_run(tmp_path / "a", exact=[0] * 10, wins=wins)
+    second = write_run(tmp_path / "b", exact=[0] * 10, wins=[0.5, *wins[1:]])
+    win = measure(compare_runs([first, second]), "win_rate")
+    run = read_run(first, label="a")
+    reported = win_rate(
+        run.preferences, [p.question_id for p in run.preferences], level=0.95, seed=run.recipe.seed
+    )
+    assert reported.method.startswith("BCa")
+    assert win.first == reported.model_copy(update={"unit": win.first.unit})
+
+
+def test_the_same_answers_do_not_differ(tmp_path: Path) -> None:
+    first, second = (
+        write_run(tmp_path / name, exact=[1, 0, 1, 0], wins=[0.5] * 4) for name in "ab"
+    )
+    made = compare_runs([first, second])
+    for name in ("stopped", "exact_match", "similarity", "answer_tokens"):
+        difference = measure(made, name).difference
+        assert (difference.low, difference.high) == (0.0, 0.0), name
+    # A judge was asked twice, and might have said something else.
+    assert measure(made, "win_rate").difference.width > 0.5
+
+
+def test_the_page_is_drawn_by_the_reports_macros() -> None:
+    source = (Path(page.__file__).parent / "templates/compare.html.j2").read_text("utf-8")
+    assert "macro" not in source
+    assert "<svg" not in source
+
+
 @pytest.fixture
 def two(tmp_path: Path) -> list[Path]:
     first = write_run(tmp_path / "a", exact=[0, 1, 0, 0], wins=[0.5, 1, 0, 1], sentence=HOSTILE)
@@ -259,16 +324,20 @@ def test_piped(two: list[Path]) -> None:
 
 
 def test_as_json_and_as_a_page(two: list[Path], tmp_path: Path) -> None:
-    page = tmp_path / "out" / "compared.html"
+    written = tmp_path / "out" / "compared.html"
     done = subprocess.run(
-        [sys.executable, "-m", "tuneproof", "compare", *two, "--json", "--html", page],
+        [sys.executable, "-m", "tuneproof", "compare", *two, "--json", "--html", written],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     made = Comparison.model_validate_json(done.stdout)
     assert made.correction == "Holm"
-    text = page.read_text("utf-8")
+    text = written.read_text("utf-8")
     assert text == render_comparison(made)
     assert "<script" not in text
+    style = frame.part("style.css")
+    assert frame.policy(style) in html.unescape(text)
+    assert "script-src" not in frame.policy(style)
+    assert "script-src" in frame.policy(style, "1")
     assert "&lt;script&gt;" in text
     assert "http://" not in text
     assert "https://" not in text

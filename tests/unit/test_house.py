@@ -12,10 +12,10 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "tuneproof"
 
 LEVELS = [
-    {"errors", "records", "loss_chart"},
+    {"errors", "records", "loss_chart", "naming"},
     {"results"},
     {"recipe", "workspace", "progress", "hub", "registration", "processes"},
-    {"recipe_file"},
+    {"recipe_file", "endpoint"},
     {"assets"},
     {"benchmark_files"},
     {"data"},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,21 +23,50 @@ from tests.fakes import (
     Status,
     Truncated,
 )
-from tests.unit.judge_case import MAX_TOKENS, ask, body, judge, number, recorded
+from tests.unit.judge_case import (
+    MAX_TOKENS,
+    ask,
+    ask_requests,
+    body,
+    judge,
+    number,
+    recorded,
+    request,
+)
+from tuneproof.endpoint import pacing
 from tuneproof.errors import EndpointError, RecipeError, StageError
-from tuneproof.judge.meter import TOKENS_A_MESSAGE, Meter
-from tuneproof.judge.prices import price_of
-from tuneproof.progress import SilentReporter, SilentTask
+from tuneproof.judge import asking
+from tuneproof.judge.asking import ENOUGH_WITHOUT_PROBABILITIES, Request
+from tuneproof.judge.clients import Reply
+from tuneproof.judge.meter import TOKENS_A_MESSAGE, Meter, spent_usd
+from tuneproof.judge.prices import price_of, recorded_price
+from tuneproof.progress import PlainReporter, SilentReporter, SilentTask, _PlainTask
 from tuneproof.recipe import Prices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from tuneproof.progress import Task
 
 # A dollar a million tokens read, ten a million written.
 PRICES = Prices(input=1.0, output=10.0)
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses too short to be felt."""
+    monkeypatch.setattr(pacing, "FIRST_PAUSE_S", 0.001)
+
+
+class Hearing(SilentReporter):
+    """Keeps the lines that are said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 class Failing:
@@ -51,6 +82,7 @@ class Failing:
         return self._ways[self._seen[i] - 1] if self._seen[i] <= len(self._ways) else "A"
 
 
+@pytest.mark.usefixtures("brisk")
 def test_what_can_succeed_is_sent_again_and_counted(tmp_path: Path) -> None:
     failing = Failing(Status(429), Status(500), Garbage(), Status(429), Truncated())
     with ChatServer(failing) as server:
@@ -118,6 +150,20 @@ def test_retry_after_is_waited(tmp_path: Path) -> None:
     assert 0.7 <= times[1] - times[0] < 1.5
 
 
+def test_an_endpoint_that_is_busy_for_a_moment_loses_no_request(tmp_path: Path) -> None:
+    start = time.monotonic()
+
+    def reply(_: dict[str, Any]) -> Behaviour | str:
+        if time.monotonic() - start < 1:
+            return Status(429, headers={"retry-after": "0"})
+        return "A"
+
+    with ChatServer(reply) as server:
+        asked = ask(tmp_path, judge(server.url), range(20))
+        assert (asked.failures, len(asked.replies)) == ({}, 20)
+        assert len(server.received) <= 20 * 5
+
+
 def test_no_more_at_once_than_the_ceiling_and_growth_towards_it(tmp_path: Path) -> None:
     slow = threading.Event()
 
@@ -151,11 +197,13 @@ def test_an_exhausted_quota_ends_it_and_keeps_what_was_in_flight(tmp_path: Path)
     with Server(reply) as server:
         with pytest.raises(EndpointError, match="quota is used up") as caught:
             ask(tmp_path, judge(server.url), range(50))
-        assert len(server.received) <= 8
+        # One more than there are places where the one reply is home before the first refusal.
+        assert len(server.received) <= 9
     assert "every reply so far is kept" in caught.value.remedy
     assert [r.key for r in recorded(tmp_path)] == ["k0"]
 
 
+@pytest.mark.usefixtures("brisk")
 def test_an_endpoint_that_goes_away_is_given_up(tmp_path: Path) -> None:
     counted = itertools.count()
 
@@ -198,10 +246,57 @@ def test_a_reply_costs_its_tokens(tmp_path: Path) -> None:
         # A second run adds what is new.
         again = ask(tmp_path, judge(server.url, prices=PRICES), range(15))
     assert again.usd == pytest.approx(15 * ONE)
-    # Those of another judge are another account.
+
+
+def test_the_replies_of_other_judges_count_as_far_as_their_price_is_known() -> None:
+    section = judge("http://127.0.0.1/v1", prices=PRICES)
+    row = request(1).row(Reply(text="A", prompt_tokens=20, completion_tokens=5))
+    names = ["m", "m", "gpt-4o-mini", "gpt-4o-mini", "n"]
+    rows = [row.model_copy(update={"key": f"{i}", "judge": j}) for i, j in enumerate(names)]
+    spent = spent_usd(
+        rows,
+        price=lambda name, batched: recorded_price(section, name, batched=batched),
+        in_batches={"1", "3"},
+    )
+    mini = (20 * 0.15 + 5 * 0.60) / 1e6
+    assert (spent.n, spent.unpriced) == (4, {"n": 1})
+    assert spent.usd == pytest.approx(1.5 * ONE + 1.5 * mini)
+
+
+def test_the_budget_counts_what_another_judge_cost(tmp_path: Path) -> None:
+    hearing = Hearing()
     with ChatServer(says) as server:
-        other = ask(tmp_path, judge(server.url, prices=PRICES, model="n"), range(15, 16))
-    assert other.usd == pytest.approx(ONE)
+        ask(tmp_path, judge(server.url, prices=PRICES), range(3))
+        ask(tmp_path, judge(server.url, prices=PRICES, model="n"), range(3, 4), hearing)
+    assert hearing.said == ["  not counted: what 3 earlier replies of m cost is not known"]
+
+
+def test_a_stopped_run_counts_what_was_in_flight(tmp_path: Path) -> None:
+    def reply(request: dict[str, Any]) -> Behaviour:
+        if number(request) == 4:
+            signal.raise_signal(signal.SIGINT)  # Ctrl-C; the main thread gets it
+        return says(request) if number(request) < 2 else Hang()
+
+    with ChatServer(reply) as server, pytest.raises(KeyboardInterrupt):
+        ask(tmp_path, judge(server.url, prices=PRICES, concurrency=5), range(5))
+    n_lost = 5 - len(recorded(tmp_path))
+    again = ask(tmp_path, judge(server.url, prices=PRICES), [])
+    assert n_lost >= 3
+    assert again.unsure_usd == pytest.approx(n_lost * WORST)
+
+
+def test_replies_without_the_probabilities_asked_for_count_in_the_next_run(tmp_path: Path) -> None:
+    def weighted(numbers: Iterable[int]) -> list[Request]:
+        return [replace(request(i), weighted_by="evaluate.0.protocol") for i in numbers]
+
+    with ChatServer(says) as server:
+        section = judge(server.url, prices=PRICES)
+        with pytest.raises(EndpointError, match="no token probabilities"):
+            ask_requests(tmp_path, section, weighted(range(40)))
+        paid = len(server.received)
+        assert paid >= ENOUGH_WITHOUT_PROBABILITIES
+        assert ask(tmp_path, section, []).unsure_usd == pytest.approx(paid * ONE)
+    assert recorded(tmp_path) == []
 
 
 def test_tries_whose_price_is_not_told_are_counted_at_their_worst(tmp_path: Path) -> None:
@@ -280,18 +375,20 @@ def test_the_worst_case_is_no_less_than_what_any_reply_costs() -> None:
 
 
 class Listening(SilentReporter):
-    """Keeps the notes of the bar."""
+    """Keeps the notes of the bar, and how far each brought it."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.advanced: list[float] = []
 
     @contextmanager
     def task(self, title: str, total: float, *, unit: str = "", done: float = 0) -> Iterator[Task]:
-        notes = self.notes
+        owner = self
 
         class Noting(SilentTask):
             def advance(self, n: float = 1, *, note: str = "") -> None:
-                notes.append(note)
+                owner.notes.append(note)
+                owner.advanced.append(n)
 
         yield Noting()
 
@@ -309,11 +406,41 @@ def test_the_bar_tells_what_people_ask(tmp_path: Path) -> None:
     with ChatServer(reply) as server:
         section = judge(server.url, prices=PRICES, budget_usd=5.0)
         asked = ask(tmp_path, section, range(12), listening)
-    assert len(listening.notes) == 12
+    assert sum(listening.advanced) == 11  # one failed: that is no reply
     assert asked.n_unparsed == 1
     parts = listening.notes[-1].split(" · ")
     assert parts[0].endswith("/s")
     assert parts[1].endswith(" tokens/s")
     assert parts[2] == "$0.0022 of $5"
-    assert parts[3:6] == ["1 unparsed", "1 failed", "11 sent again"]
-    assert parts[6].endswith(" at once")
+    # How many are at work is nothing to end with.
+    assert parts[3:] == ["1 unparsed", "1 failed", "11 sent again"]
+    assert any(" at once" in note for note in listening.notes)
+
+
+def test_the_rate_counts_from_the_start(tmp_path: Path) -> None:
+    class Slow(ChatServer):
+        def begin(self) -> None:
+            super().begin()
+            self.wait(0.5)
+
+    listening = Listening()
+    with Slow(lambda _: "A") as server:
+        ask(tmp_path, judge(server.url), range(8), listening)
+    # Eight replies came at once, half a second after they were asked for.
+    assert float(listening.notes[-1].split("/s")[0]) <= 16
+
+
+def test_an_endpoint_that_turns_all_away_is_told_of_while_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(asking, "TELL_S", 0.2)
+    monkeypatch.setattr(_PlainTask, "every_s", 0.5)
+    away = Failing(Status(429, headers={"retry-after": "1.5"}))
+    with ChatServer(away) as server:
+        ask(tmp_path, judge(server.url), range(3), PlainReporter())
+    lines = capsys.readouterr().err.splitlines()
+    waiting = [line for line in lines if "judge: 0/3 replies  waiting " in line]
+    assert len(waiting) >= 2
+    assert all(" s: HTTP 429" in line for line in waiting)
+    assert "judge: 3/3 replies" in lines[-1]
+    assert "waiting" not in lines[-1]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from tests.fakes import ChatServer
 from tests.unit.judge_case import ask, judge, number, recorded
-from tests.unit.test_judge_asking import ONE, PRICES, WORST
-from tuneproof.errors import CredentialError, EndpointError, StageError
+from tests.unit.test_judge_asking import ONE, PRICES, WORST, Hearing, says
+from tuneproof.errors import CredentialError, EndpointError, RecipeError, StageError
 from tuneproof.judge import batch as batches
 from tuneproof.records import BatchEvent
 from tuneproof.workspace import read_records, write_records
@@ -281,7 +282,7 @@ def test_a_batch_whose_name_was_not_written_down_is_found_by_its_tag(tmp_path: P
         ask(tmp_path, batched(server), range(5))
         # As a kill leaves it between the endpoint's answer and our line, and before any reply.
         events = read_records(log, BatchEvent)
-        assert [e.event for e in events] == ["planned", "made"]
+        assert [e.event for e in events] == ["planned", "made", "ended"]
         write_records(log, events[:1])
         (tmp_path / "journal.jsonl").unlink()
         ask(tmp_path, batched(server), range(5))
@@ -295,16 +296,73 @@ def test_a_batch_whose_name_was_not_written_down_is_found_by_its_tag(tmp_path: P
     assert len(recorded(tmp_path)) == 5
 
 
-def test_a_batch_that_the_endpoint_forgot_is_asked_again(tmp_path: Path) -> None:
+def begun(tmp_path: Path, server: BatchServer, n: int) -> None:
+    """A batch that is at work, and a run that was stopped."""
+    stop_at(server, "GET /batches/ID")
+    with pytest.raises(EndpointError):
+        ask(tmp_path, batched(server), range(n))
+    server.refuse.clear()
+
+
+def test_a_batch_that_the_key_does_not_see_is_kept_until_it_is_given_up(tmp_path: Path) -> None:
+    """Another project's key: the batch is there, and paid for."""
+    log = tmp_path / batches.BATCHES_JOURNAL
     with BatchServer() as server:
-        stop_at(server, "GET /batches/ID")
-        with pytest.raises(EndpointError):
+        begun(tmp_path, server, 4)
+        server.refuse["GET /batches/ID"] = 404
+        with pytest.raises(EndpointError, match="does not know the batch batch_0") as caught:
             ask(tmp_path, batched(server), range(4))
         server.refuse.clear()
-        server.batches.clear()
-        with pytest.raises(EndpointError, match="the last: batch unknown"):
-            ask(tmp_path, batched(server), range(4))
+        tag = read_records(log, BatchEvent)[0].tag
+        assert f"delete the lines with {tag} from {log}" in caught.value.remedy
         assert ask(tmp_path, batched(server), range(4)).failures == {}
+        assert (len(server.batches), server.sold) == (1, 4)
+
+        # One that really is gone, given up as the message says.
+        begun(tmp_path / "b", server, 4)
+        server.batches.clear()
+        log = tmp_path / "b" / batches.BATCHES_JOURNAL
+        with pytest.raises(EndpointError, match="does not know the batch"):
+            ask(tmp_path / "b", batched(server), range(4))
+        log.write_text("")
+        assert ask(tmp_path / "b", batched(server), range(4)).failures == {}
+
+
+def test_a_batch_at_work_is_not_asked_one_by_one_too(tmp_path: Path) -> None:
+    with BatchServer() as server:
+        begun(tmp_path, server, 4)
+        with pytest.raises(RecipeError, match="may be at work on 4 of the requests") as caught:
+            ask(tmp_path, batched(server, batch_api=False), range(6))
+        assert "--set judge.batch_api=true" in caught.value.remedy
+        assert ask(tmp_path, batched(server), range(4)).usd == pytest.approx(4 * ONE / 2)
+    with ChatServer(says) as singly:
+        # Each reply at the price of the way it came, in every later run.
+        for _ in range(2):
+            usd = ask(tmp_path, judge(singly.url, prices=PRICES), range(6)).usd
+            assert usd == pytest.approx(4 * ONE / 2 + 2 * ONE)
+
+
+def test_what_a_batch_answered_that_is_not_asked_any_more_is_counted(tmp_path: Path) -> None:
+    with BatchServer() as server:
+        begun(tmp_path, server, 4)
+        assert ask(tmp_path, batched(server), range(3)).usd == pytest.approx(3 * ONE / 2)
+        asked = ask(tmp_path, batched(server), range(3))
+    assert asked.usd == pytest.approx(3 * ONE / 2)
+    assert asked.unsure_usd == pytest.approx(ONE / 2)
+
+
+def test_a_batch_of_another_recipe_counts_at_its_worst(tmp_path: Path) -> None:
+    hearing = Hearing()
+    with BatchServer() as server:
+        begun(tmp_path, server, 4)
+    with ChatServer(says) as singly:
+        section = judge(singly.url, prices=PRICES)
+        asked = ask(tmp_path, section, range(5, 7), hearing)
+        assert asked.unsure_usd == pytest.approx(4 * WORST / 2)
+        assert [text for text in hearing.said if "1 earlier batch are" in text] == hearing.said
+        section = section.model_copy(update={"budget_usd": 2 * ONE + 2.5 * WORST})
+        with pytest.raises(StageError, match=r"up to \$0.0003 for tries"):
+            ask(tmp_path, section, range(5, 9))
 
 
 def test_a_batch_that_is_refused_says_why(tmp_path: Path) -> None:
@@ -326,6 +384,7 @@ def test_a_batch_that_is_refused_says_why(tmp_path: Path) -> None:
     ("what", "status", "error", "words"),
     [
         ("POST /files", 404, EndpointError, "has no Batch API"),
+        ("POST /files", 500, EndpointError, "does not take the batch's file"),
         ("POST /files", 401, CredentialError, "refuses the key"),
         ("POST /batches", 402, EndpointError, "quota is used up"),
         ("GET /files/ID/content", 500, EndpointError, "does not give the batch's file"),
@@ -345,9 +404,26 @@ def test_what_the_endpoint_refuses(
 
 def test_making_a_batch_is_never_tried_twice(tmp_path: Path) -> None:
     with BatchServer(refuse={"POST /batches": 500}) as server:
-        with pytest.raises(EndpointError):
+        with pytest.raises(EndpointError, match="does not say that it made the batch") as caught:
             ask(tmp_path, batched(server), range(4))
         assert server.received.count("POST /batches") == 1
+        assert "the batch goes on" not in caught.value.remedy
+        # Where it cannot be looked up either, the way out is named.
+        server.refuse = {"GET /batches": 404}
+        with pytest.raises(EndpointError, match="lists no batches") as caught:
+            ask(tmp_path, batched(server), range(4))
+        assert "To give it up" in caught.value.remedy
+
+
+def test_after_a_refusal_to_make_a_batch_there_is_none_to_wait_for(tmp_path: Path) -> None:
+    with (
+        BatchServer(refuse={"POST /batches": 405}) as server,
+        pytest.raises(EndpointError, match="has no Batch API") as caught,
+    ):
+        ask(tmp_path, batched(server), range(4))
+    assert "batch_api=false" in caught.value.remedy
+    with ChatServer(says) as singly:
+        assert ask(tmp_path, judge(singly.url, prices=PRICES), range(4)).failures == {}
 
 
 def test_a_budget_splits_what_it_covers_and_then_ends(tmp_path: Path) -> None:

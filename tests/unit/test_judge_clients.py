@@ -6,6 +6,8 @@ import asyncio
 import socket
 import subprocess
 import sys
+import time
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,9 +23,9 @@ from tests.fakes import (
     Status,
     Truncated,
 )
+from tuneproof.endpoint.transport import Failed
 from tuneproof.errors import CredentialError, EndpointError, RecipeError, StageError
 from tuneproof.judge.clients import (
-    Failed,
     ReplayClient,
     Reply,
     check,
@@ -149,7 +151,8 @@ def test_what_may_succeed_when_it_is_sent_again(
         ({"retry-after": "7"}, 7.0),
         ({"retry-after": "0.5"}, 0.5),
         ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),
-        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "nan"}, None),
     ],
@@ -159,6 +162,14 @@ def test_how_long_the_endpoint_wants_to_be_left_alone(
 ) -> None:
     with ChatServer(lambda _: Status(429, headers=headers)) as server:
         assert ask(server).wait_s == wait_s
+
+
+def test_a_date_to_come_back_at_is_read_by_the_endpoints_own_clock() -> None:
+    at = formatdate(time.time() + 60, usegmt=True)
+    with ChatServer(lambda _: Status(429, headers={"retry-after": at})) as server:
+        wait_s = ask(server).wait_s
+    assert wait_s is not None
+    assert 55 < wait_s <= 60
 
 
 def test_a_refused_connection_costs_nothing() -> None:
@@ -173,12 +184,30 @@ def test_a_refused_connection_costs_nothing() -> None:
 def test_a_refusal_is_counted_by_its_code() -> None:
     with ChatServer(lambda _: Status(400, "too long", "context_length_exceeded")) as server:
         failed = ask(server)
-    assert failed == Failed("HTTP 400, context_length_exceeded", "too long", wait_s=failed.wait_s)
+    assert failed == Failed(
+        "HTTP 400, context_length_exceeded", "too long", unfit=True, wait_s=failed.wait_s
+    )
 
 
-def test_a_wrong_content_type_is_named() -> None:
+def test_a_page_in_the_place_of_a_reply_names_the_address() -> None:
     with ChatServer(lambda _: Garbage()) as server:
-        assert "content type text/html; no JSON: b'<html>it works!" in ask(server).detail
+        detail = ask(server).detail
+    assert "content type text/html; no JSON: b'<html>it works!" in detail
+    assert "check judge.base_url: on most servers it ends in /v1" in detail
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error": {"message": "upstream is\\n overloaded", "code": 502}}',
+        b'{"error": "upstream is overloaded"}',
+    ],
+)
+def test_an_error_with_status_200_is_told_in_the_servers_words(body: bytes) -> None:
+    with ChatServer(lambda _: Garbage(body, "application/json")) as server:
+        failed = ask(server)
+    assert (failed.reason, failed.detail) == ("not a chat completion", "upstream is overloaded")
+    assert failed.again
 
 
 def test_a_reply_in_drops_is_a_failure_after_the_timeout() -> None:
@@ -244,6 +273,7 @@ def test_a_refusal_and_half_a_surrogate_pair_are_text() -> None:
         (Status(403), CredentialError, "403"),
         (Status(404, "no such model"), EndpointError, "does not know the model 'm'.*404"),
         (Status(400, "?", "model_not_found"), EndpointError, "does not know the model 'm'"),
+        (Status(403, "not yours", "model_not_found"), EndpointError, "model 'm'.*403.*not yours"),
         (Status(429, "pay", "insufficient_quota"), EndpointError, "quota is used up"),
         (Status(402, "pay"), EndpointError, "quota is used up"),
     ],

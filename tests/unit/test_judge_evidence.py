@@ -269,6 +269,9 @@ def test_a_win_by_stopping_alone_is_told_as_such(tmp_path: Path) -> None:
     assert (found.whole.value, found.stopping.value) == (0.5, 0.5)
     assert (found.length.value, found.remaining.value) == (0.0, 0.0)
     assert found.n_pairs == N
+    # What both cuts leave alike is no cut for length, and was not asked again.
+    assert (found.n_cut_at_stop, found.n_cut_to_length) == (N, 0)
+    assert (found.length.low, found.length.high) == (0.0, 0.0)
     assert found.sentence.startswith("Of 50 points above one half, 50 are stopping")
     told = verdict(tmp_path, of)
     assert told.outcome is Outcome.BETTER
@@ -290,6 +293,7 @@ def test_answers_that_no_cut_changes_are_not_asked_about_again(tmp_path: Path) -
     rows = read_records(tmp_path / "judge/cut_preferences.jsonl", CutPreference)
     assert {(r.as_answered, r.stopped, r.equal_length) for r in rows} == {(1.0, 1.0, 1.0)}
     assert {(r.shortened_tuned, r.shortened_opponent) for r in rows} == {(1, 0)}
+    assert {(r.cut_at_stop, r.cut_to_length) for r in rows} == {(False, True)}
 
 
 def test_without_decomposition(tmp_path: Path) -> None:
@@ -325,7 +329,11 @@ def test_repeats_show_a_judge_that_changes_its_mind(tmp_path: Path) -> None:
     assert found is not None
     assert (found.n_repeated, found.n_compared, found.n_changed) == (12, 12, changed)
     assert 0 < changed < 12
-    assert found.mean_shift == pytest.approx(changed / 12)
+    assert found.mean_shift is None, "its word was not weighed: there is no probability"
+    weighed = [r.model_copy(update={"p_first": 0.75, "p_again": 0.5}) for r in rows[:2]]
+    shifted = drift([*weighed, *rows[2:3]])
+    assert shifted is not None
+    assert shifted.mean_shift is not None
     # Asked once more nothing is asked at all: second replies are journaled like first ones.
     with ChatServer(fickle) as again:
         more = run(tmp_path, recipe(server.url, {"repeats": 12}))

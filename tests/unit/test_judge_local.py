@@ -13,8 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.unit.judge_case import ask, recorded
+from tuneproof.endpoint.transport import Failed
 from tuneproof.errors import ModelError
-from tuneproof.judge.clients import Failed, Reply, check, endpoint, make_client
+from tuneproof.judge.clients import Reply, check, endpoint, make_client
 from tuneproof.recipe import Judge, Model
 from tuneproof.train.model import choose_dtype
 

@@ -32,12 +32,12 @@ def test_underpowered() -> None:
     assert finding is not None
     # 300 questions show 8.1 points, which is below the ten of a recipe that states no effect.
     assert finding.count == 40
-    assert "19.1 points with 40 questions of mt_bench × 2 turns (15.7" in finding.evidence
+    assert "19.1 points with 40 questions of MT-Bench × 2 turns (15.7" in finding.evidence
     assert "evaluate.1.questions=null" in finding.remedy
     exact = recipe_of(ALPACA, verdict={"metric": "win_rate", "smallest_effect": 0.02})
     finding = findings.underpowered(exact, asked_of(exact))
     assert finding is not None
-    assert "8.1 points with 300 questions of alpaca_eval" in finding.evidence
+    assert "8.1 points with 300 questions of AlpacaEval 2" in finding.evidence
     large = recipe_of(ALPACA, verdict={"metric": "win_rate", "smallest_effect": 0.09})
     assert findings.underpowered(large, asked_of(large)) is None
 
@@ -55,7 +55,7 @@ def test_beyond_the_smallest_effect() -> None:
         assert finding.severity == "warning"
         return finding.evidence
 
-    assert "4.9 points with 805 questions of alpaca_eval, so 6.9 points" in evidence(0.02, None)
+    assert "4.9 points with 805 questions of AlpacaEval 2, so 6.9 points" in evidence(0.02, None)
     # Well above what 300 questions show; but 53.1 points are more than there are.
     assert "only a rate of nearly 100 %" in evidence(0.45, 300)
     assert "no win rate is beyond" in evidence(0.5, 300)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
 
 from tuneproof import progress
 from tuneproof.progress import PlainReporter, _PlainTask, _RichTask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pytest
 
 
 def shown(capsys: pytest.CaptureFixture[str], advances: Sequence[float], done: float = 0) -> str:
@@ -83,11 +85,33 @@ def test_a_bar_forgets_what_an_earlier_run_did(monkeypatch: pytest.MonkeyPatch) 
     """By the library's own estimate."""
     clock = Clock()
     monkeypatch.setattr(progress, "time", clock)
-    task = _RichTask("answers", 100, "answers", 0)
+    task = _RichTask("answers", 100, "answers", 0, width=80)
     task.skip(60)
     for clock.now in (10.0, 20.0):
+        task.skip(0)
         task.advance(5)
         task.tokens(100)
     [bar] = task._progress.tasks
     assert bar.completed == 70
     assert bar.time_remaining == 60
+    assert bar.elapsed == 20
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_counts_and_times_are_never_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the longest note that judging has."""
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    task = _RichTask("held-out loss", 12_345, "replies", 0, width=width)
+    note = "152.6/s · 92,549 tokens/s · 0.1234 USD of 5 · 19 unparsed · 3 sent again · 64 at once"
+    task.advance(1_234, note=note)
+    clock.now = 4_000.0
+    task.tokens(100_000_000)
+    console.print(task)
+    assert isinstance(console.file, io.StringIO)
+    first, second, *_ = console.file.getvalue().splitlines()
+    for part in ("held-out loss", "1234/12345", "replies", "1:06:40", "-:--:--", "25,000 tokens/s"):
+        assert part in first
+    assert second.rstrip().endswith("at once" if width == 160 else "…")
+    assert len(first) <= width

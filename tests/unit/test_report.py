@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +15,23 @@ from tests.unit.report_reading import (
     FILES,
     HOSTILE,
     Page,
+    cases_of,
     data_of,
     outside_fences,
     render,
     write,
 )
+from tuneproof.errors import StageError
 from tuneproof.recipe import VerdictRule
 from tuneproof.records import Arm, Judgment, Ledger, LossPoint, Stop
 from tuneproof.report import content
 from tuneproof.report.cases import Case, build_cases
-from tuneproof.report.content import rule
-from tuneproof.report.markdown import cell, fence, inline
-from tuneproof.report.untrusted import visible
+from tuneproof.report.content import pairwise_results, rule
+from tuneproof.report.results_file import read_results
+from tuneproof.report.tables import Table, to_markdown
+from tuneproof.report.untrusted import cell, fence, inline, visible
 from tuneproof.results import Estimate, Outcome, Results, Verdict
+from tuneproof.stats.summary import summarize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,7 +143,7 @@ def test_both_reports_begin_with_the_verdict_and_its_interval(tmp_path: Path) ->
     texts = write(tmp_path)
     sentence = case.results().verdict.sentence
     number = "−0.412 (−0.478 to −0.346, n = 96)"
-    assert texts["report.md"].startswith(f"# {sentence}\n")
+    assert texts["report.md"].startswith(f"# smollm2-dolly\n\n**{sentence}**\n")
     assert number in texts["report.md"].split("\n## ")[0]
     text = Page(texts["index.html"]).text
     assert text.index(sentence) < text.index(number) < text.index("What was measured")
@@ -152,7 +157,7 @@ def test_every_measure_is_told_with_interval_and_n(tmp_path: Path, name: str) ->
         text = Page(text).text
     for told in (
         "69.8 % (61.5 to 78.1, n = 94, 2 unscored)",
-        "78.7 % (70.7 to 86.7, n = 94, 2 unscored)",
+        "78.7 % (70.7 to 86.7, n = 94, 2 without two replies: unparsed)",
         "59 / 13 / 22",
         "Reference similarity",
         "+11.0 to +14.8, n = 96",
@@ -226,6 +231,7 @@ def test_cases_join_answers_scores_and_replies() -> None:
         answers=[*case.answers(), case.answer(999, Arm.BASE, "whose?")],
         similarities=case.similarities(),
         judgments=case.judgments(),
+        preferences=case.preferred(case.judgments(), case.prompts()),
     )
     assert joined.n_orphans == 1
     by_number = {c.number: c for c in joined.cases}
@@ -242,40 +248,91 @@ def test_cases_join_answers_scores_and_replies() -> None:
         ("base", "prefers tuned"),
         ("tuned", "prefers tuned"),
     ]
-    assert view(4) == ("split", True)  # the judge preferred whatever came second
-    assert view(5) == ("opponent", False)  # one of its two replies cannot be read
-    assert by_number[5].views[0].said == "favours base"
+    assert view(4) == ("tie", True)  # the judge preferred whatever came second
+    assert view(5) == ("unscored", False)  # one of its two replies cannot be read
+    assert by_number[5].views[0].said == "not scored"
     assert by_number[5].turns[0].replies[1].says == "unparsed: no verdict token in reply"
     failed = by_number[8].turns[0].side(Arm.BASE)
     assert (failed.text, failed.problem) == (None, "failed: out of memory")
 
 
 def only(judgments: list[Judgment]) -> Case:
-    return build_cases(case.prompts(1), answers=[], similarities=[], judgments=judgments).cases[0]
+    (one,) = build_cases(
+        case.prompts(1),
+        answers=[],
+        similarities=[],
+        judgments=judgments,
+        preferences=case.preferred(judgments, case.prompts(1)),
+    ).cases
+    return one
 
 
 def test_a_tie_and_the_absence_of_a_judge_favour_nobody() -> None:
     ties = [case.judgment(0, Arm.BASE, "tie"), case.judgment(0, Arm.TUNED, "tie")]
-    for judgments, said in ((ties, "tie"), ([], "not scored")):
+    for judgments, said in ((ties, "tie"), ([], "not compared")):
         joined = only(judgments)
         assert [(v.said, v.orders_disagree) for v in joined.views] == [(said, False)]
         assert joined.turns[0].side(Arm.BASE).problem == "no answer was recorded"
 
 
-def test_a_tie_in_one_order_leaves_the_question_undecided() -> None:
+def test_a_win_and_a_tie_favour_the_winner_and_the_orders_disagree() -> None:
     joined = only([case.judgment(0, Arm.BASE, "B"), case.judgment(0, Arm.TUNED, "tie")])
-    assert [(v.result, v.orders_disagree) for v in joined.views] == [("split", True)]
+    assert [(v.result, v.orders_disagree) for v in joined.views] == [("tuned", True)]
+
+
+def test_where_nobody_compared_answers_exact_match_tells() -> None:
+    joined = build_cases(
+        case.prompts(2),
+        answers=case.answers(2),
+        similarities=case.similarities(2),
+        judgments=[],
+        preferences=[],
+    )
+    assert [v.said for c in joined.cases for v in c.views] == ["not compared", "favours tuned"]
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_the_filters_count_what_the_tables_count(turns: bool) -> None:
+    given = case.arguments(**(case.two_turns() if turns else {}))
+    # With one adapter a question is one view; with several the tables average them.
+    for name in ("answers", "judgments", "preferences"):
+        given[name] = [row for row in given[name] if row.adapter == 1]
+    records = {k: given[k] for k in ("prompts", "answers", "similarities", "judgments")}
+    records["preferences"] = given["preferences"]
+    counted = summarize(losses=[], judge=case.recipe().judge, level=0.95, **records)
+    joined = build_cases(records.pop("prompts"), **records)
+    for name, result in counted.benchmarks.items():
+        for found in pairwise_results(result):
+            views = [
+                v.result
+                for c in joined.cases
+                for v in c.views
+                if c.benchmark == name and v.against == found.opponent
+            ]
+            told = found.questions
+            assert [views.count(r) for r in ("tuned", "opponent", "tie", "unscored")] == [
+                told.wins, told.losses, told.ties, told.unscored,
+            ]  # fmt: skip
+            assert told.total == len(views)
+            if result.n_turns == 1:
+                disagree = [
+                    v.orders_disagree
+                    for c in joined.cases
+                    for v in c.views
+                    if c.benchmark == name and v.against == found.opponent
+                ]
+                assert sum(disagree) == found.n_inconsistent
 
 
 def test_the_markdown_sample_is_spread_evenly() -> None:
-    joined = build_cases(case.prompts(12), answers=[], similarities=[], judgments=[])
+    joined = cases_of(answers=[], judgments=[], similarities=[])
     assert [c.number for c in joined.sample(6)] == [1, 3, 5, 7, 9, 11]
     assert [c.number for c in joined.sample(5)] == [1, 3, 5, 8, 10]
     assert joined.sample(50) == joined.cases
 
 
 def test_turns_opponents_and_adapters_are_joined() -> None:
-    joined = build_cases(similarities=case.similarities(), **case.two_turns())
+    joined = cases_of(**case.two_turns())
     assert (joined.opponents, joined.adapters) == (["base", "fair-base"], [1, 2])
     assert joined.benchmarks == ["heldout", "mt_bench"]
     mt = joined.cases[-1]
@@ -405,6 +462,21 @@ def test_lines_and_cells_escape_what_markdown_would_read() -> None:
     assert cell("a|b <i> `c` [d](e) & open_qa _f_") == (
         "a\\|b &lt;i\\> \\`c\\` \\[d\\](e) &amp; open_qa \\_f\\_"
     )
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_benchmarks_table_escapes_as_every_cell_does(text: str) -> None:
+    table = Table(caption="x", columns=("a",), rows=((text,),))
+    assert to_markdown(table).splitlines()[2] == f"| {cell(text)} |"
+
+
+@pytest.mark.parametrize("found", [-3, 0, True, "5", 5.0, None])
+def test_what_is_no_format_is_refused(tmp_path: Path, found: object) -> None:
+    path = tmp_path / "results.json"
+    raw = case.results().model_dump(mode="json") | {"format": found}
+    path.write_text(json.dumps(raw), "utf-8")
+    with pytest.raises(StageError, match="is no format of tuneproof's results"):
+        read_results(path)
 
 
 def test_visible_keeps_what_scripts_need_and_shows_what_hides() -> None:

@@ -5,31 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.unit import report_case as case
-from tests.unit.report_reading import EVIL, HOSTILE, Page, data_of, render
+from tests.unit.report_reading import EVIL, HOSTILE, Page, cases_of, data_of, render
 from tests.unit.test_report import hostile_changes
 from tuneproof.records import Arm, Preference, Stop
 from tuneproof.report import embedded, page
 from tuneproof.report.behaviour import WIDTH, behaviours
-from tuneproof.report.cases import build_cases
 from tuneproof.report.drawing import forest
-from tuneproof.report.pairwise import pairwise
+from tuneproof.report.pairwise import PAIRS_BY_LENGTH, TURNS_APART, pairwise
 from tuneproof.report.untrusted import visible
 from tuneproof.stats.lengths import BANDS, bands, length_band
-
-if TYPE_CHECKING:
-    from tuneproof.report.cases import Cases
-
-
-def cases_of(**given: Any) -> Cases:
-    asked = {**case.arguments(), **given}
-    names = ("answers", "similarities", "judgments")
-    return build_cases(asked["prompts"], **{name: asked[name] for name in names})
-
 
 # --- the data in the page ----------------------------------------------------------------------
 
@@ -99,7 +88,7 @@ def test_behaviour_counts_ends_and_quantiles() -> None:
     stored = case.answer(0, Arm.BASELINE, "z", stop=Stop.GIVEN)
     rows = behaviours(case.prompts(6), [*said, failed, stored])["heldout"]
     base, baseline = rows
-    assert base.ended == "3 stopped by itself, 2 cut at the token limit, 1 failed, of 6"
+    assert base.ended == "3 stopped by themselves, 2 cut at the token limit, 1 failed, of 6"
     # 5 %: 10 + 0.2 · 10; 95 %: 40 + 0.8 · 10.
     assert base.lengths == "median 30 tokens; half are 20 to 40, nine tenths 12 to 48"
     assert [(s.stop, s.at, s.width) for s in base.segments] == [
@@ -159,6 +148,32 @@ def test_win_rates_by_length_are_told_and_drawn() -> None:
     text = Page(render("index.html", whole)).text
     assert "tuned over twice as long 80.0 % 70.0 to 90.0, n = 96" in text
     assert "tuned under half as long" in render("report.md", whole)
+
+
+@pytest.mark.parametrize("name", ["report.md", "index.html"])
+def test_a_rate_outside_its_turns_and_lengths_of_pairs_are_explained(name: str) -> None:
+    results = case.two_turn_results()
+    mt_bench = results.benchmarks["mt_bench"]
+    whole = mt_bench.pairwise
+    assert whole is not None
+
+    def told(by_turn: tuple[float, float], **more: Any) -> str:
+        found = whole.model_copy(
+            update={
+                "by_turn": {str(t): case.estimate(v, 0.1, n=2) for t, v in enumerate(by_turn, 1)},
+                **more,
+            }
+        )
+        result = mt_bench.model_copy(update={"pairwise": found})
+        text = render(name, results.model_copy(update={"benchmarks": {"mt_bench": result}}))
+        return Page(text).text if name.endswith("html") else text
+
+    # The whole is 77.4 %; of fair-base's, 33.1 % lies between its turns.
+    assert told((0.71, 0.65)).count(TURNS_APART) == 1
+    assert TURNS_APART not in told((0.71, 0.8))
+    lengths = {BANDS[0]: case.estimate(0.4, 0.1), BANDS[4]: case.estimate(0.8, 0.1)}
+    assert told((0.71, 0.8), by_length=lengths).count(PAIRS_BY_LENGTH) == 1
+    assert PAIRS_BY_LENGTH not in told((0.71, 0.8))
 
 
 def test_the_reference_judge_decides_without_asking() -> None:

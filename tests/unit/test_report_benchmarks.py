@@ -237,6 +237,7 @@ def test_stored_answers_and_weighed_words_are_shown() -> None:
         answers=[case.answer(0, Arm.BASE, "x"), stored, case.answer(0, Arm.TUNED, "y")],
         similarities=[],
         judgments=[weighed, other],
+        preferences=case.preferred([weighed, other], [asked]),
     )
     (shown,) = joined.cases
     side = shown.turns[0].side(Arm.BASELINE)
@@ -248,5 +249,5 @@ def test_stored_answers_and_weighed_words_are_shown() -> None:
         "prefers tuned (tuned 81.2 %)",
     ]
     assert [(v.against, v.result) for v in shown.views] == [
-        ("base", "unscored"), ("baseline", "split"),
+        ("base", "none"), ("baseline", "tuned"),
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from tests.unit import report_case as plain
 from tests.unit import report_evidence_case as case
 from tests.unit.report_reading import EVIL, Page, outside_fences, render
-from tuneproof.recipe import VerdictRule
-from tuneproof.records import Arm, OutputFile
+from tuneproof.recipe import AlpacaEval, Recipe, VerdictRule
+from tuneproof.records import Arm, OutputFile, Rating
 from tuneproof.report import evidence
 from tuneproof.report.content import key_figures
+from tuneproof.report.judging import replies
 from tuneproof.report.pairwise import decomposed
 from tuneproof.results import (
     Alarm,
@@ -23,6 +25,7 @@ from tuneproof.results import (
     Registered,
     ReplyDrift,
     Results,
+    Tally,
 )
 
 OUTPUTS = pytest.mark.parametrize("name", ["report.md", "index.html"])
@@ -85,8 +88,8 @@ def test_all_that_is_known_is_told_with_the_records_numbers(name: str) -> None:
         "123",
         "against a truncated answer",
         case.check().cannot[0],
-        "56.1 % (49.1 to 63.1, n = 94, 2 unscored)",
-        "78.7 % (70.7 to 86.7, n = 94, 2 unscored)",
+        "56.1 % (49.1 to 63.1, n = 94, 2 undecided: tied or unparsed)",
+        "78.7 % (70.7 to 86.7, n = 94, 2 without two replies: unparsed)",
         "10; of 9 that could be compared, the preferred answer changed on 1; its probability "
         "moved by 0.044 on the mean",
         "51.2 % (43.1 to 59.3, n = 40, 2 unscored); detectable: 11.6 points",
@@ -171,6 +174,43 @@ def test_what_remains_of_a_win_rate_stands_beside_it() -> None:
     assert figure.shown.text == "+7.8 points (−0.4 to +16.0, n = 94, 2 unscored)"
 
 
+@OUTPUTS
+def test_nothing_is_said_twice(name: str) -> None:
+    whole = case.full_results()
+    split, untested = case.decomposition().sentence, "The judge was not tested on pairs."
+    headline = "Inconclusive, for this adapter: 3 of 20 questions are unscored."
+    results = with_pairwise(
+        check=case.check(passes=None, sentence=untested, overall=None, by_kind={}, cannot=())
+    )
+    verdict = whole.verdict.model_copy(
+        update={
+            "sentence": headline,
+            "reasons": ("3 of 20 questions are unscored.", split, untested, "One seed was run."),
+        }
+    )
+    other = with_pairwise(judge="another", check=None, decomposition=None)
+    text = read(
+        name,
+        results.model_copy(
+            update={
+                "verdict": verdict,
+                "benchmarks": {**results.benchmarks, "other": other.benchmarks["heldout"]},
+            }
+        ),
+    )
+    assert text.count("3 of 20 questions are unscored.") == 1
+    assert text.count(untested) == 1
+    assert text.count(evidence.NOT_TESTED) == 1
+    assert text.count(split) == 1
+    assert text.count("One seed was run.") == 1
+
+
+def test_lists_of_the_markdown_have_words_between_them() -> None:
+    lines = render("report.md", case.full_results()).split("\n\n")
+    lists = [block.startswith("- ") for block in lines]
+    assert not any(a and b for a, b in itertools.pairwise(lists))
+
+
 # --- the verdict's standing --------------------------------------------------------------------
 
 
@@ -181,6 +221,33 @@ def test_what_was_changed_since_is_listed_once(name: str) -> None:
     for change in CHANGES:
         assert text.count(change) == 1
     assert "no longer pre-registered, since what was fixed before judging was changed:" in text
+
+
+@OUTPUTS
+def test_a_record_claims_no_more_than_it_can_show(name: str) -> None:
+    text = read(name, case.full_results())
+    assert "pre-registered, by the run's own record" in text
+    assert text.count(evidence.OWN_RECORD) == 1
+    assert evidence.OWN_RECORD not in read(name, case.full_results(registration=CHANGED))
+
+
+@OUTPUTS
+def test_what_holds_on_one_machine_only_is_told(name: str) -> None:
+    recipe = plain.recipe()
+    asked = recipe.model_copy(
+        update={"evaluate": (*recipe.evaluate, AlpacaEval(benchmark="alpaca_eval"))}
+    )
+    folder = asked.model_copy(update={"assets": "/data/files"})
+
+    def told(recipe: Recipe) -> str:
+        text = render(name, plain.results(), recipe=recipe)
+        return Page(text).text if name.endswith("html") else text
+
+    assert "Paths and addresses in it are those of the machine" in told(recipe)
+    assert "TUNEPROOF_ASSETS" not in told(recipe)
+    assert "Files of AlpacaEval 2 that are not fetched are looked for" in told(asked)
+    assert "TUNEPROOF" in told(folder)
+    assert "in the folder /data/files" in told(folder)
 
 
 @OUTPUTS
@@ -324,6 +391,52 @@ def test_opponents_under_one_protocol_share_a_block_and_have_rows_of_their_own()
         "this project's own prompt (tuneproof-pairwise)",
         "FastChat's prompts and its rule for ties (mt-bench-pairwise)",
     ]
+
+
+def test_what_a_judge_did_not_decide_is_not_called_unscored() -> None:
+    """A question that is tied, or whose answers are equal, is scored: the judge just says nothing
+    of the order."""
+    results = with_pairwise(
+        n_unparsed=0, n_not_asked=20, pairs=Tally(wins=5, losses=1, ties=10, unscored=0),
+        first_preferred=plain.estimate(0.5, 0.2, n=6, unscored=10),
+        order_agreement=plain.estimate(0.5, 0.2, n=6, unscored=10),
+    )  # fmt: skip
+    rows = dict(evidence.judges(results)[0].rows)
+    assert rows["Answer shown first preferred"] == (
+        "50.0 % (30.0 to 70.0, n = 6, 10 undecided: tied or not asked)"
+    )
+    assert rows["Both orders agree"] == (
+        "50.0 % (30.0 to 70.0, n = 6, 10 without two replies: not asked)"
+    )
+    lost = with_pairwise(n_unparsed=0, pairs=Tally(wins=5, losses=1, ties=8, unscored=2))
+    assert dict(evidence.judges(lost)[0].rows)["Both orders agree"].endswith(
+        "2 without two replies: not judged)"
+    )
+
+
+def test_replies_that_could_not_be_read_are_told_for_each_judge() -> None:
+    given = plain.judgments()
+    cut = [
+        plain.judgment(0, Arm.BASE, None).model_copy(update={"unparsed": "the reply is empty"}),
+        plain.judgment(0, Arm.TUNED, "A"),
+        plain.judgment(1, Arm.TUNED, "tie").model_copy(update={"asked": False}),
+    ]
+    rating = Rating(
+        key="r", question_id="mt-81", benchmark="mt_bench", category=None, arm=Arm.TUNED,
+        protocol="mt-bench-single", judge="gpt-4", score=None, unparsed="no rating", reply="",
+    )  # fmt: skip
+    told = replies([*given, plain.judgment(20, Arm.BASE, None)], cut, [rating])
+    assert [(r.judge, r.n_replies, r.n_cut, list(r.unparsed.items())) for r in told] == [
+        ("gpt-4o-mini", 27, 2, [("no verdict token in reply", 2), ("the reply is empty", 1)]),
+        ("gpt-4", 1, 0, [("no rating", 1)]),
+    ]
+    (block,) = evidence.judges(case.full_results(replies=tuple(told)))
+    assert block.rows[0] == (
+        "Replies that could not be read",
+        "3 of 27 (with 2 on cut answers): no verdict token in reply (2); the reply is empty (1)",
+    )
+    for name in ("report.md", "index.html"):
+        assert block.rows[0][1] in read(name, case.full_results(replies=tuple(told)))
 
 
 def test_a_judge_in_one_order_has_no_orders_that_disagree() -> None:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tuneproof.report.numbers import (
     are_numbers,
     count,
     duration,
+    moment,
     number,
     parts,
     share_of,
-    show,
     size,
     unbroken,
 )
@@ -19,6 +21,10 @@ from tuneproof.results import Estimate
 def of(value: float | None, low: float | None, high: float | None, **more: object) -> Estimate:
     fields = {"value": value, "low": low, "high": high, "n_scored": 96, "n_unscored": 0} | more
     return Estimate.model_validate(fields)
+
+
+def show(estimate: Estimate | None, **how: Any) -> str:
+    return parts(estimate, **how).text
 
 
 def test_a_percentage_carries_its_interval_and_n() -> None:
@@ -115,6 +121,13 @@ def test_number(value: float, text: str) -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_moment_is_told_to_the_minute_in_utc() -> None:
+    assert moment("2025-11-03T14:02:11+00:00") == "2025-11-03 14:02 UTC"
+    assert moment("2025-11-03T14:02:11+02:00") == "2025-11-03 12:02 UTC"
+    assert moment("2025-11-03T14:02:11") == "2025-11-03 14:02"
+    assert moment("yesterday") == "yesterday"
 
 
 def test_counts_shares_and_sizes() -> None:

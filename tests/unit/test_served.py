@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from tests.fakes import ChatServer, Close, Garbage, Hang, Status, Truncated
+from tests.fakes import ChatServer, Close, Drip, Garbage, Hang, Status, Truncated
 from tuneproof.data.encode import token_ids
 from tuneproof.data.templates import parse_template
 from tuneproof.errors import CredentialError, EndpointError
@@ -61,6 +62,12 @@ def prompts(tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
     return benchmark_prompts(tokenizer, TEMPLATE, questions)
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's tries are counted here, not waited for."""
+    monkeypatch.setattr("tuneproof.endpoint.pacing._FIRST_PAUSE_S", 0.01)
+
+
 @pytest.fixture
 def ask(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt]
@@ -93,9 +100,15 @@ def ask(
     return run
 
 
-def says(text: str, finish_reason: str | None = "stop", **more: Any) -> Garbage:
-    """A completion, as the double's body of any kind."""
-    body = {"choices": [{"index": 0, "text": text, "finish_reason": finish_reason, **more}]}
+def says(
+    text: str, finish_reason: str | None = "stop", read: int | None = None, **more: Any
+) -> Garbage:
+    """A completion, as the double's body of any kind; ``read`` tokens of the prompt, if told."""
+    body: dict[str, Any] = {
+        "choices": [{"index": 0, "text": text, "finish_reason": finish_reason, **more}]
+    }
+    if read is not None:
+        body["usage"] = {"prompt_tokens": read}
     return Garbage(json.dumps(body).encode(), "application/json")
 
 
@@ -119,7 +132,7 @@ class ServedModel:
             )[0, len(ids) :].tolist()
         ended = out[-1] == self._tokenizer.eos_token_id
         text = self._tokenizer.decode(out, skip_special_tokens=True)
-        return says(str(text), "stop" if ended else "length")
+        return says(str(text), "stop" if ended else "length", read=len(ids))
 
 
 @pytest.mark.parametrize("as_what", ["tokens", "text"])
@@ -286,6 +299,7 @@ def test_finished_work_is_kept_when_the_key_or_the_model_is_refused(
             ),
             (Status(404, "no such model"), EndpointError, "does not know the model 'tuned'"),
             (Status(400, "x", "model_not_found"), EndpointError, "does not know the model 'tuned'"),
+            (Status(403, "x", "model_not_found"), EndpointError, "does not know the model 'tuned'"),
             (Status(400, "x", "invalid_api_key"), CredentialError, "refuses the key"),
             (Status(429, "pay", "insufficient_quota"), EndpointError, "quota is used up.*: pay"),
             (Status(402, "pay"), EndpointError, "quota is used up"),
@@ -315,9 +329,10 @@ def test_no_server_and_no_completions_are_said_at_once(ask: Callable[..., Answer
     with ChatServer(lambda _: Garbage()) as server:
         answers = ask(server.url)
     assert answers.failed == len(answers.rows)
-    assert "not a completion: content type text/html; no JSON: b'<html>it works!</html>'" in {
-        a.error for a in answers.rows
-    }
+    assert (
+        "not a completion: content type text/html; no JSON: b'<html>it works!</html>' "
+        "(check generate.server.base_url: on most servers it ends in /v1)"
+    ) in {a.error for a in answers.rows}
 
 
 def test_a_server_that_goes_away_leaves_counted_failures_and_what_it_said(
@@ -419,6 +434,91 @@ def test_a_server_that_only_fails_is_given_up(
             ask(server.url, concurrency=1)
         said = itertools.count(-99)
         assert ask(server.url).resumed == 3
+
+
+def test_a_prompt_that_the_server_cuts_is_a_counted_failure(ask: Callable[..., Answers]) -> None:
+    """A context of seven tokens; and a server that counts nothing."""
+    with ChatServer(lambda b: says("red", read=min(len(b["prompt"]), 7))) as server:
+        answers = ask(server.url)
+    cut = [a for a in answers.rows if a.n_prompt_tokens > 7]
+    assert 0 < len(cut) < len(answers.rows)
+    failed = [a for a in answers.rows if a.stop is Stop.ERROR]
+    assert cut == [a for a in failed if not str(a.error).startswith("not asked")]
+    n = cut[0].n_prompt_tokens
+    assert cut[0].error == (
+        f"prompt changed by the server: of {n} tokens the server read 7: it cuts prompts"
+    )
+    assert answers.failed == len(failed)
+    with ChatServer(lambda _: says("red", read=0)) as server:
+        assert ask(server.url).failed == 0
+
+
+def test_a_second_bos_is_found_and_ends_the_run(
+    ask: Callable[..., Answers],
+    tokenizer: PreTrainedTokenizerBase,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is before every prompt, so that no answer is one."""
+    monkeypatch.setattr("tuneproof.generate.served.IN_A_ROW", 4)
+
+    def reply(body: dict[str, Any]) -> Behaviour:
+        return says("red", read=1 + len(tokenizer(body["prompt"])["input_ids"]))
+
+    with (
+        ChatServer(reply) as server,
+        pytest.raises(EndpointError, match=r"4 requests in a row failed.*a second BOS perhaps"),
+    ):
+        ask(server.url, prompts="text")
+
+
+def test_a_rate_limit_slows_and_loses_nothing(ask: Callable[..., Answers]) -> None:
+    """Four requests in a tenth of a second, and no more: what is beyond is told to wait."""
+    let_in: list[float] = []
+
+    def reply(_: dict[str, Any]) -> Behaviour:
+        now = time.monotonic()
+        let_in[:] = [t for t in let_in if now - t < 0.1]
+        if len(let_in) >= 4:
+            return Status(429, "slow down", headers={"retry-after-ms": "100"})
+        let_in.append(now)
+        return says("well")
+
+    with ChatServer(reply) as server:
+        answers = ask(server.url, concurrency=32)
+    assert answers.failed == 0
+    assert {a.text for a in answers.rows} == {"well"}
+
+
+def test_a_server_that_drips_ends_at_the_timeout(ask: Callable[..., Answers]) -> None:
+    """A byte now and then is no reply, and does not begin the time anew."""
+    first = itertools.count()
+    with ChatServer(lambda _: Drip() if next(first) < 2 else says("well")) as server:
+        answers = ask(server.url, timeout_s=0.5, concurrency=1)
+    failed = [a.error for a in answers.rows if a.stop is Stop.ERROR and a.turn == 1]
+    assert failed == ["timeout: no reply within 0.5 s"]
+
+
+def test_a_used_up_quota_is_not_asked_again(ask: Callable[..., Answers]) -> None:
+    said = itertools.count()
+
+    def reply(_: dict[str, Any]) -> Behaviour:
+        return says("well") if next(said) < 5 else Status(429, "pay", "insufficient_quota")
+
+    with ChatServer(reply) as server:
+        with pytest.raises(EndpointError, match="quota is used up"):
+            ask(server.url, concurrency=4)
+        assert len(server.received) < 5 + 2 * 4
+
+
+def test_a_server_that_turns_all_away_for_long_is_given_up(
+    ask: Callable[..., Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuneproof.generate.served.PATIENCE_S", 0.2)
+    with (
+        ChatServer(lambda _: Status(429, "not now", headers={"retry-after-ms": "20"})) as server,
+        pytest.raises(EndpointError, match="no reply for 0 minutes; the last: HTTP 429: not now"),
+    ):
+        ask(server.url)
 
 
 def test_failures_are_told_by_their_reason() -> None:

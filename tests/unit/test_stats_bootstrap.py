@@ -48,10 +48,14 @@ def test_the_levels_by_hand() -> None:
     assert (low, high) == pytest.approx((-0.497810, 0.785034), abs=1e-4)
 
 
-def test_two_questions_give_all_that_they_can() -> None:
-    # Resampled means 0, ½ and 1; t(1)·√2 = 17.97 leaves nothing out.
-    found = bootstrap_mean(column([0.0, 1.0]), level=0.95, seed=1, n_draws=200)
-    assert (found.value, *interval(found)) == (0.5, 0.0, 1.0)
+def test_a_handful_of_questions_has_students_interval() -> None:
+    """Two even ones would be covered in 75 to 80 % of cases: no resample leaves their range."""
+    for n in (2, bootstrap.LEAST_QUESTIONS - 1):
+        few = [float(i % 2) for i in range(n)]
+        found = bootstrap_mean(column(few), level=0.95, seed=1, n_draws=200)
+        assert found == mean(few, names(n), level=0.95)
+    enough = column([float(i % 2) for i in range(bootstrap.LEAST_QUESTIONS)])
+    found = bootstrap_mean(enough, level=0.95, seed=1, n_draws=200)
     assert found.method == "BCa bootstrap of 200, clustered by question"
 
 
@@ -84,10 +88,14 @@ def test_whole_questions_are_drawn() -> None:
 
 def test_questions_of_unequal_weight() -> None:
     """The mean of all values, not of questions: what a resample weighs is drawn with it."""
-    values, clusters = [1.0] * 5 + [0.0], ["a"] * 5 + ["b"]
+    values, clusters = [1.0] * 5 + [0.0] * 7, ["a"] * 5 + list("bcdefgh")
     found = bootstrap_mean(column(values, clusters), level=0.95, seed=1, n_draws=500)
-    assert found.value == pytest.approx(5 / 6)
-    assert interval(found) == (0.0, 1.0)
+    assert found.value == pytest.approx(5 / 12)
+    low, high = interval(found)
+    assert low == pytest.approx(0)  # a third of the resamples is without a
+    # With a drawn k times, 5k of 5k + (8 − k) values are 1: 15/20 for 3, where questions that
+    # weigh alike would have 3/8.
+    assert high > 15 / 20
 
 
 def test_columns_are_resampled_together() -> None:
@@ -118,15 +126,18 @@ def test_columns_are_resampled_together() -> None:
 def test_a_column_may_lack_questions() -> None:
     found = bootstrap_means(
         {
-            "all": column([0.0, 1.0, 2.0, 3.0], names(4)),
-            "two": Column(values=[5.0, 6.0], clusters=["q0", "q3"], n_unscored=2),
+            "all": column([float(i) for i in range(16)]),
+            "half": Column(values=[5.0, 6.0] * 4, clusters=names(16)[::2], n_unscored=8),
         },
         level=0.95,
         seed=1,
         n_draws=300,
     )
-    assert (found["two"].value, *interval(found["two"])) == (5.5, 5.0, 6.0)
-    assert (found["two"].n_scored, found["two"].n_unscored) == (2, 2)
+    assert found["half"].value == 5.5
+    assert found["half"].method.startswith("BCa")
+    low, high = interval(found["half"])
+    assert 5 <= low < 5.3 < 5.7 < high <= 6
+    assert (found["half"].n_scored, found["half"].n_unscored) == (8, 8)
 
 
 def test_the_seed_is_named_and_is_all_the_chance_there_is() -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tuneproof.records import Arm, CutPreference
+from tuneproof.records import Arm, CutPreference, Preference
 from tuneproof.stats.decomposition import decompose, rounded, sentence
 from tuneproof.stats.distributions import t_quantile
+from tuneproof.stats.pairwise import win_rate
 
 if TYPE_CHECKING:
     from tuneproof.results import Decomposition
@@ -82,6 +83,55 @@ def test_the_intervals_are_paired() -> None:
     # Without spread, Wilson's bound on the share of questions that could differ: 1.25 · z²/(n + z²)
     # below and 0.75 of it above.
     assert found.stopping.width == pytest.approx(2 * 3.841459 / 43.841459, abs=1e-6)
+
+
+def test_the_whole_has_the_win_rates_interval() -> None:
+    """One quantity, one interval: the same method, the same resamples."""
+    judged = [1.0, 1.0, 0.5, 0.0, 1.0, 1.0, 0.75, 1.0, 1.0, 0.5, 1.0, 1.0]
+    rows = [row(f"q{i}", v, v / 2, v / 2) for i, v in enumerate(judged)]
+    preferences = [
+        Preference(
+            question_id=r.question_id, benchmark="heldout", opponent=Arm.BASE, protocol="own",
+            orders=2, value=r.as_answered, n_judgments=2, n_unparsed=0, orders_agree=None,
+        )
+        for r in rows
+    ]  # fmt: skip
+    for seed, few in ((42, 12), (7, 12), (42, 5), (None, 12)):
+        questions = [r.question_id for r in rows[:few]]
+        rate = win_rate(preferences[:few], questions, level=0.9, seed=seed)
+        whole = decompose(rows[:few], level=0.9, seed=seed).whole
+        assert rate.method == whole.method
+        assert rate.low is not None
+        assert rate.high is not None
+        assert (whole.low, whole.high) == pytest.approx((rate.low - 0.5, rate.high - 0.5))
+
+
+def test_what_no_cut_changed_is_known() -> None:
+    def cut(n_at_stop: int, n_to_length: int) -> Decomposition:
+        rows = [row(f"q{i}", float(i % 2), float(i % 2), float(i % 2)) for i in range(16)]
+        said = [
+            r.model_copy(update={"cut_at_stop": i < n_at_stop, "cut_to_length": i < n_to_length})
+            for i, r in enumerate(rows)
+        ]
+        return decompose(said, level=0.95, seed=1)
+
+    nothing = cut(0, 0)
+    assert (nothing.n_cut_at_stop, nothing.n_cut_to_length) == (0, 0)
+    for part in (nothing.stopping, nothing.length):
+        assert (part.value, part.low, part.high) == (0.0, 0.0, 0.0)
+        assert part.method == part.note
+        assert "known" in part.method
+    assert nothing.remaining.width > 0.4
+    # Four were judged again and came out as before: Wilson's bound for these four, of sixteen.
+    some = cut(4, 16)
+    assert (some.n_cut_at_stop, some.n_cut_to_length) == (4, 16)
+    bound = 4 / 16 * 3.841459 / (4 + 3.841459)
+    assert (some.stopping.low, some.stopping.high) == pytest.approx((-bound, bound), abs=1e-6)
+    assert some.length.high == pytest.approx(3.841459 / (16 + 3.841459), abs=1e-6)
+    # Rows of before it was recorded: as if every pair could differ.
+    before = decompose([row("a", 1, 1, 1), row("b", 0, 0, 0)], level=0.95)
+    assert before.n_cut_at_stop is None
+    assert before.stopping.width > 0
 
 
 def test_only_pairs_scored_throughout_count() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tuneproof.stats.distributions import t_quantile
 from tuneproof.stats.estimates import (
+    NOT_NEGATIVE,
     SHARE,
     mean,
     paired,
@@ -121,6 +122,17 @@ def test_paired_ratio_by_hand() -> None:
     assert found.difference.width == pytest.approx(2 * 12.706205 * 0.375, abs=1e-5)
     assert found.tuned.width == 0.0
     assert found.difference.n_unscored == 1
+
+
+def test_an_arms_loss_is_not_below_nought() -> None:
+    base, tuned = {"a": (0.1, 1), "b": (9, 3)}, {"a": (1, 1), "b": (0.5, 9)}
+    found = paired_ratio(base, tuned, questions=["a", "b"], level=0.95, bounds=NOT_NEGATIVE)
+    assert (found.base.low, found.tuned.low) == (0.0, 0.0)
+    assert found.difference.low is not None
+    assert found.difference.low < -1
+    # No bound above, so that there is nothing to make an interval of where all are alike.
+    alike = mean([48.0] * 5, names(5), level=0.95, bounds=NOT_NEGATIVE)
+    assert (alike.low, alike.high) == (48.0, 48.0)
 
 
 # --- the edges -------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ import math
 import random
 
 import pytest
+from scipy.special import nctdtr
 
+from tuneproof.stats.distributions import t_quantile
 from tuneproof.stats.estimates import SHARE, mean, unmeasured
 from tuneproof.stats.power import (
     design_effect,
@@ -17,6 +19,9 @@ from tuneproof.stats.power import (
 
 Z = 1.959964 + 0.841621
 """Of a 95 % interval and 80 % power."""
+
+T_OF_3 = 5.653489
+"""The same for three questions: P(t′(2) > 4.302653) = 0.8 where t′ has this noncentrality."""
 
 
 def names(n: int) -> list[str]:
@@ -45,11 +50,22 @@ def test_means_with_a_known_spread() -> None:
 def test_from_an_estimate() -> None:
     # 1, 2, 6: SE = √21/3 = 1.527525, sd = √7.
     found = mean([1.0, 2.0, 6.0], names(3), level=0.95)
-    assert found.detectable == pytest.approx(Z * math.sqrt(21) / 3, abs=1e-5)
-    assert questions_for(found, 1.0) == pytest.approx(Z**2 * 7, rel=1e-5)
+    assert found.detectable == pytest.approx(T_OF_3 * math.sqrt(21) / 3, abs=1e-5)
+    assert questions_for(found, 1.0) == pytest.approx(T_OF_3**2 * 7, rel=1e-5)
     assert questions_for(found, -1.0) == questions_for(found, 1.0)
     assert questions_for(found, 1.0, beyond=1.0) == math.inf
-    assert questions_for(found, 2.0, beyond=1.0) == pytest.approx(Z**2 * 7, rel=1e-5)
+    assert questions_for(found, 2.0, beyond=1.0) == pytest.approx(T_OF_3**2 * 7, rel=1e-5)
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 100])
+def test_what_can_be_detected_is_more_than_half_the_interval(n: int) -> None:
+    found = mean([float(i % 2) for i in range(n)], names(n), level=0.95)
+    assert found.detectable is not None
+    assert found.detectable > found.width / 2
+    # A t of that noncentrality is beyond the quantile in four cases of five.
+    error = found.width / 2 / t_quantile(0.975, n - 1)
+    power = 1 - nctdtr(n - 1, found.detectable / error, t_quantile(0.975, n - 1))
+    assert power == pytest.approx(0.8, abs=1e-6)
 
 
 def test_a_bound_that_was_cut_off_does_not_count() -> None:

@@ -322,7 +322,7 @@ def test_the_first_benchmark_that_has_the_metric_is_named() -> None:
     found = decide(VerdictRule(metric="exact_match"), None, results)
     assert found.outcome is Outcome.BETTER
     assert "on 128 questions of first." in found.sentence
-    assert "Measured on first, second; the verdict is that of first, the first." in found.reasons
+    assert "Measured on first and second; the verdict is that of first, the first." in found.reasons
 
 
 def test_small_effects_keep_their_digits() -> None:
@@ -380,7 +380,7 @@ def test_the_rule_names_the_benchmark() -> None:
     }
     found = decide(VerdictRule(metric="win_rate", benchmark="alpaca_eval"), None, results)
     assert (found.outcome, found.benchmark) == (Outcome.BETTER, "alpaca_eval")
-    assert "on 128 questions of alpaca_eval." in found.sentence
+    assert "on 128 questions of AlpacaEval 2." in found.sentence
     assert not any("the first" in reason for reason in found.reasons)
     # An opponent alone takes the first benchmark that has it.
     fair = decide(VerdictRule(metric="win_rate", against="fair-base"), None, results)

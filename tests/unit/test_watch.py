@@ -116,6 +116,21 @@ def test_a_training_that_was_killed_and_resumed(run: RunDir) -> None:
     assert snapshot(run).curve.train == {10: 3.0, 20: 2.0, 30: 0.5}
 
 
+def test_before_the_first_whole_line_it_waits(run: RunDir) -> None:
+    path = live_path(run)
+    path.parent.mkdir(parents=True)
+    for torn in (b"", b'{"time": 1.0, "pid"'):
+        path.write_bytes(torn)
+        frame = snapshot(run)
+        assert (frame.state, frame.says, frame.facts) == ("waiting", "training begins", ())
+    # What comes after a first line that a full disk tore is shown.
+    LiveLog(path, began=5, steps=40).write(10, train_loss=3.0)
+    whole = path.read_text().splitlines()
+    path.write_text("\n".join([whole[0], whole[1][:20], whole[2]]) + "\n")
+    frame = snapshot(run)
+    assert (frame.state, frame.facts) == ("running", ("step 10 of 40",))
+
+
 def rewrite_last(path: Path, **changes: Any) -> None:
     *before, last = path.read_text().splitlines()
     path.write_text("\n".join([*before, json.dumps(json.loads(last) | changes)]) + "\n")

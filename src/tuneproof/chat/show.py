@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tuneproof.chat.session import Said
@@ -37,17 +38,27 @@ class Screen:
 
         self._console = Console(highlight=False, markup=False, emoji=False, quiet=silent)
         self._plain = silent or not self._console.is_terminal
+        self._silent = silent
 
     def line(self, text: str) -> None:
         """Show a line of our own."""
         self._console.print(printable(text), style="dim", soft_wrap=self._plain)
 
     def answers(self, stream: Iterator[dict[Arm, Said]]) -> dict[Arm, Said]:
-        """Show them until both have ended, or Ctrl-C; the last state."""
+        """Show them until both have ended, or Ctrl-C; the last state.
+
+        Raises:
+            KeyboardInterrupt: on a silent screen, where nobody sees that an answer was ended.
+        """
         said = {Arm.BASE: Said(), Arm.TUNED: Said()}
         if self._plain:
-            for latest in stream:
-                said = latest
+            try:
+                for latest in stream:
+                    said = latest
+            except KeyboardInterrupt:
+                if self._silent:
+                    raise
+                said = _interrupted(said)
             for arm, one in said.items():
                 self._console.print(f"{arm} ({_note(one)})")
                 self._console.print(visible(one.text.strip()), soft_wrap=True)
@@ -62,7 +73,7 @@ class Screen:
                     said = latest
                     live.update(self._table(said))
             except KeyboardInterrupt:
-                pass
+                said = _interrupted(said)
         # Whole, however long it is; what was live is cut at the terminal's height.
         self._console.print(self._table(said))
         return said
@@ -78,6 +89,11 @@ class Screen:
             table.add_column(head, ratio=1, overflow="fold", vertical="top")
         table.add_row(*(Text(visible(one.text.strip())) for one in said.values()))
         return table
+
+
+def _interrupted(said: dict[Arm, Said]) -> dict[Arm, Said]:
+    """Whichever had not ended yet was ended by Ctrl-C."""
+    return {arm: replace(one, end=one.end or "interrupted") for arm, one in said.items()}
 
 
 def _note(said: Said) -> str:

@@ -91,8 +91,16 @@ def compare(
     from tuneproof.compare.comparison import compare_runs
     from tuneproof.compare.page import render_comparison
     from tuneproof.compare.text import print_comparison
+    from tuneproof.errors import UsageError
     from tuneproof.workspace import write_atomic
 
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):
+        raise UsageError(
+            "is a folder" if html.is_dir() else f"there is no folder {html.parent}",
+            place="--html",
+            value=str(html),
+            remedy="Name a file in a folder that is there.",
+        )
     made = compare_runs(runs)
     if html is not None:
         write_atomic(html, render_comparison(made))

@@ -53,6 +53,7 @@ def _execute(
 
 def _print_verdict(run: Run, *, as_json: bool) -> None:
     from tuneproof.progress import printable
+    from tuneproof.report.content import reasons
     from tuneproof.results import Results
 
     folder = run.dir.stage("report")
@@ -60,9 +61,9 @@ def _print_verdict(run: Run, *, as_json: bool) -> None:
     if as_json:
         typer.echo(text, nl=False)
         return
-    verdict = Results.model_validate_json(text).verdict
-    typer.echo(f"\nverdict   {printable(verdict.sentence)}")
-    for reason in verdict.reasons:
+    results = Results.model_validate_json(text)
+    typer.echo(f"\nverdict   {printable(results.verdict.sentence)}")
+    for reason in reasons(results):
         typer.echo(f"          - {printable(reason)}")
     typer.echo(f"report    {folder / 'index.html'}")
 

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-LEVEL = 0.95
-
-Says = Literal["better", "worse", "more", "less", "no difference shown"]
+Says = Literal["better", "worse", "more", "less", "not told apart"]
 
 
 class ComparedRun(Record):
@@ -52,8 +50,9 @@ class SharedQuestions(Record):
 class ComparedMeasure(Record):
     """One measure of ``run`` against the first run. ``difference`` is ``second`` − ``first``.
 
-    ``p_holm`` is corrected for all comparisons that are shown; ``says`` follows it. ``better`` is
-    the direction that is better, empty where none is.
+    ``p_holm`` is corrected for all comparisons; ``says`` follows it, and is of ``run``. ``better``
+    is the direction that is better, empty where none is. ``n_dropped`` turns of the questions that
+    count have a value in one run alone, and are in no number here.
     """
 
     run: str
@@ -67,6 +66,7 @@ class ComparedMeasure(Record):
     p: float | None
     p_holm: float | None
     says: Says
+    n_dropped: int = 0
 
 
 class LeftOut(Record):
@@ -90,7 +90,8 @@ class Differing(Record):
 
 
 class Comparison(Record):
-    """Everything that is shown. ``runs[0]`` is the one that the others are compared with."""
+    """Everything that is shown. ``runs[0]`` is the one that the others are compared with, and
+    ``level`` is that of its recipe's verdict."""
 
     runs: tuple[ComparedRun, ...]
     level: float
@@ -146,7 +147,7 @@ def compare(runs: Sequence[RunRead]) -> Comparison:
                         )
                     )
                 else:
-                    found.append(_measured(common, shared, run=other.label))
+                    found.append(_measured(common, shared, first, other))
         if not any_shared:
             raise UsageError(
                 f"shares no question with {first.path}: there is nothing to compare",
@@ -163,9 +164,9 @@ def compare(runs: Sequence[RunRead]) -> Comparison:
             )
             for run in runs
         ),
-        level=LEVEL,
+        level=first.recipe.verdict.level,
         n_comparisons=sum(m.p is not None for m in found),
-        measures=tuple(_corrected(found)),
+        measures=tuple(_corrected(found, level=first.recipe.verdict.level)),
         left_out=tuple(left_out),
         questions=tuple(questions),
         differing=tuple(d for other in others for d in _differing(first, other)),
@@ -203,23 +204,25 @@ def _texts(run: RunRead, benchmark: str) -> dict[str, list[_Turn]]:
     return found
 
 
-def _measured(common: Common, shared: Sequence[str], *, run: str) -> ComparedMeasure:
+def _measured(
+    common: Common, shared: Sequence[str], first: RunRead, other: RunRead
+) -> ComparedMeasure:
     kept = set(shared)
     sides = [
         [{p: v for p, v in values.items() if p[0] in kept} for values in side]
         for side in (common.first, common.second)
     ]
-    # Exact match is only there for some questions: those that neither run scored were not asked.
-    scored = {q for side in sides for values in side for q, _ in values}
     made = across(
         *sides,
-        questions=[q for q in shared if q in scored],
-        level=LEVEL,
+        questions=[q for q in shared if q in common.asked],
+        level=first.recipe.verdict.level,
         bounds=common.bounds,
         unit=common.kind.unit,
+        seeds=(first.recipe.seed, other.recipe.seed) if common.as_reported else None,
+        known=_same_answers(first, other, common.benchmark) if common.of_answers else (),
     )
     return ComparedMeasure(
-        run=run,
+        run=other.label,
         benchmark=common.benchmark,
         measure=common.id,
         against=common.against,
@@ -229,23 +232,38 @@ def _measured(common: Common, shared: Sequence[str], *, run: str) -> ComparedMea
         difference=made.difference,
         p=made.p,
         p_holm=None,
-        says="no difference shown",
+        says="not told apart",
+        n_dropped=made.n_dropped,
     )
 
 
-def _corrected(found: Sequence[ComparedMeasure]) -> list[ComparedMeasure]:
+def _same_answers(first: RunRead, other: RunRead, benchmark: str) -> set[str]:
+    """The questions that both tuned models answered with the same texts, ended alike."""
+
+    def said(run: RunRead) -> dict[str, dict[tuple[int, int], tuple[str, str]]]:
+        found: dict[str, dict[tuple[int, int], tuple[str, str]]] = {}
+        for a in run.answers:
+            if a.benchmark == benchmark and a.arm is Arm.TUNED:
+                found.setdefault(a.question_id, {})[a.turn, a.adapter] = (a.text, a.stop)
+        return found
+
+    ours, theirs = said(first), said(other)
+    return {q for q, answers in ours.items() if theirs.get(q) == answers}
+
+
+def _corrected(found: Sequence[ComparedMeasure], *, level: float) -> list[ComparedMeasure]:
     tested = [m for m in found if m.p is not None]
     adjusted = iter(holm([m.p for m in tested if m.p is not None]))
     done = []
     for m in found:
         p = next(adjusted) if m.p is not None else None
-        done.append(m.model_copy(update={"p_holm": p, "says": _says(m, p)}))
+        done.append(m.model_copy(update={"p_holm": p, "says": _says(m, p, level=level)}))
     return done
 
 
-def _says(m: ComparedMeasure, p: float | None) -> Says:
-    if p is None or p >= 1 - LEVEL or not m.difference.value:
-        return "no difference shown"
+def _says(m: ComparedMeasure, p: float | None, *, level: float) -> Says:
+    if p is None or p >= 1 - level or not m.difference.value:
+        return "not told apart"
     more = m.difference.value > 0
     if not m.better:
         return "more" if more else "less"

@@ -21,7 +21,7 @@ from tuneproof.report.content import (
     WIN_RATE,
     Kind,
 )
-from tuneproof.stats.estimates import SHARE, Bounds
+from tuneproof.stats.estimates import NOT_NEGATIVE, SHARE, Bounds
 from tuneproof.stats.mt_bench import HIGHEST, LOWEST
 
 if TYPE_CHECKING:
@@ -56,7 +56,12 @@ _JUDGED = (
 @dataclass(frozen=True, kw_only=True)
 class Common:
     """One measure that both runs have, on one benchmark: the values of each run, or the reason why
-    it is left out. ``against`` is a win rate's opponent."""
+    it is left out. ``against`` is a win rate's opponent.
+
+    ``asked`` are the questions that it could be measured on in either run, scored or not.
+    ``as_reported`` measures have, for each run by itself, the bootstrap of its report;
+    ``of_answers`` measures follow from an answer, so that the same one has the same value.
+    """
 
     id: str
     kind: Kind
@@ -65,6 +70,9 @@ class Common:
     bounds: Bounds | None = None
     first: Values
     second: Values
+    asked: frozenset[str] = frozenset()
+    as_reported: bool = False
+    of_answers: bool = False
     reason: str | None = None
 
 
@@ -76,23 +84,29 @@ def common_measures(first: RunRead, second: RunRead, benchmark: str) -> list[Com
     found += _ratings(first, second, benchmark)
     found += _similarities(first, second) if referenced else []
     for name, kind, value, bounds, needed in (
-        ("stopped", STOPPED, lambda a: (float(a.stop.by_itself), 1.0), SHARE, [_LIMIT]),
-        ("answer_tokens", TOKENS, lambda a: (float(a.n_tokens), 1.0), None, [_LIMIT, _TOKENIZER]),
+        ("stopped", STOPPED, _stopped, SHARE, [_LIMIT]),
+        ("answer_tokens", TOKENS, _length, NOT_NEGATIVE, [_LIMIT, _TOKENIZER]),
     ):
         found.append(
             _common(
                 name, kind, benchmark, first, second,
-                rows=lambda run: [
-                    a for a in run.answers
-                    if a.benchmark == benchmark and a.stop is not Stop.ERROR
-                ],
+                rows=lambda run: [a for a in run.answers if a.benchmark == benchmark],
                 value=value,
                 bounds=bounds,
+                of_answers=True,
                 reason=_differing(first, second, "generate", needed),
             )
         )  # fmt: skip
     # What neither run has was not asked for.
     return [it for it in found if it.first or it.second or it.reason]
+
+
+def _stopped(a: Answer) -> Weighed | None:
+    return None if a.stop is Stop.ERROR else (float(a.stop.by_itself), 1.0)
+
+
+def _length(a: Answer) -> Weighed | None:
+    return None if a.stop is Stop.ERROR else (float(a.n_tokens), 1.0)
 
 
 def _common(
@@ -103,12 +117,16 @@ def _common(
     second: RunRead,
     *,
     rows: Callable[[RunRead], Sequence[Row]],
-    value: Callable[[Row], Weighed],
+    value: Callable[[Row], Weighed | None],
     bounds: Bounds | None = None,
     reason: str | None = None,
     against: Arm | None = None,
+    as_reported: bool = False,
+    of_answers: bool = False,
 ) -> Common:
-    sides = [_tuned(rows(run), value) for run in (first, second)]
+    """``value`` is None where a row is unscored."""
+    theirs = [_of_tuned(rows(run)) for run in (first, second)]
+    sides = [_values(mine, value) for mine in theirs]
     for run, side in zip((first, second), sides, strict=True):
         if reason is None and any(sides) and not side:
             reason = f"{run.label} does not have it"
@@ -120,17 +138,25 @@ def _common(
         bounds=bounds,
         first=sides[0],
         second=sides[1],
+        asked=frozenset(row.question_id for mine in theirs for row in mine),
+        as_reported=as_reported,
+        of_answers=of_answers,
         reason=reason,
     )
 
 
-def _tuned(rows: Iterable[Row], value: Callable[[Row], Weighed]) -> Values:
+def _of_tuned(rows: Iterable[Row]) -> list[Row]:
+    """A preference is about the tuned model; the others say whose they are."""
+    return [row for row in rows if isinstance(row, Preference) or row.arm is Arm.TUNED]
+
+
+def _values(rows: Iterable[Row], value: Callable[[Row], Weighed | None]) -> Values:
     found: dict[int, dict[Place, Weighed]] = {}
     for row in rows:
-        # A preference is about the tuned model; the others say whose they are.
-        if isinstance(row, Preference) or row.arm is Arm.TUNED:
+        scored = value(row)
+        if scored is not None:
             turn = row.turn if isinstance(row, Answer | Rating | Preference) else 1
-            found.setdefault(row.adapter, {})[row.question_id, turn] = value(row)
+            found.setdefault(row.adapter, {})[row.question_id, turn] = scored
     return [found[number] for number in sorted(found)]
 
 
@@ -139,6 +165,7 @@ def _loss(first: RunRead, second: RunRead) -> Common:
         "heldout_loss", HELDOUT_LOSS, "heldout", first, second,
         rows=lambda run: run.losses,
         value=lambda row: (row.response_nll, float(row.n_tokens)),
+        bounds=NOT_NEGATIVE,
         reason=_differing(first, second, "generate", [_TOKENIZER]),
     )  # fmt: skip
 
@@ -152,6 +179,7 @@ def _similarities(first: RunRead, second: RunRead) -> list[Common]:
             value=lambda s: (float(s.exact is True), 1.0),
             bounds=SHARE,
             reason=missing,
+            of_answers=True,
         ),
         _common(
             "similarity", SIMILARITY, "heldout", first, second,
@@ -159,6 +187,7 @@ def _similarities(first: RunRead, second: RunRead) -> list[Common]:
             value=lambda s: (s.chrf, 1.0),
             bounds=SHARE,
             reason=missing,
+            of_answers=True,
         ),
     ]  # fmt: skip
 
@@ -172,9 +201,10 @@ def _win_rates(first: RunRead, second: RunRead, benchmark: str) -> list[Common]:
         both = [of(run, opponent) for run in (first, second)]
         return _common(
             "win_rate", WIN_RATE, benchmark, first, second,
-            rows=lambda run: [p for p in of(run, opponent) if p.value is not None],
-            value=lambda p: (p.value if p.value is not None else 0.5, 1.0),
+            rows=lambda run: of(run, opponent),
+            value=lambda p: None if p.value is None else (p.value, 1.0),
             bounds=SHARE,
+            as_reported=True,
             reason=_not_judged(first, second)
             or _other_judge(first, second, both, benchmark)
             or _other_opponent(first, second, opponent),
@@ -197,10 +227,8 @@ def _ratings(first: RunRead, second: RunRead, benchmark: str) -> list[Common]:
     return [
         _common(
             "rating", RATING, benchmark, first, second,
-            rows=lambda run: [
-                r for r in run.ratings if r.benchmark == benchmark and r.score is not None
-            ],
-            value=lambda r: (r.score or 0.0, 1.0),
+            rows=lambda run: [r for r in run.ratings if r.benchmark == benchmark],
+            value=lambda r: None if r.score is None else (r.score, 1.0),
             bounds=(LOWEST, HIGHEST),
             reason=_not_judged(first, second)
             or _unlike([{(r.judge, r.protocol) for r in rows} for rows in rated])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tuneproof.errors import StageError
+from tuneproof.recipe_file import load_recipe
 from tuneproof.records import (
     Answer,
     Judgment,
@@ -25,6 +26,7 @@ from tuneproof.workspace import RunDir, read_records
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tuneproof.recipe import Recipe
     from tuneproof.records import Manifest
     from tuneproof.results import Verdict
 
@@ -34,11 +36,12 @@ STAGES = ("prepare", "train", "generate", "judge")
 @dataclass(frozen=True, kw_only=True)
 class RunRead:
     """One run's records. ``label`` is what it is called; ``absent`` says of each stage that cannot
-    be used why. ``verdict`` is the run's own, where it has a report; ``trained_on`` has the
-    (instruction, context) of every training row."""
+    be used why. ``recipe`` is the one it was made by, and ``verdict`` the run's own, where it has a
+    report; ``trained_on`` has the (instruction, context) of every training row."""
 
     label: str
     path: Path
+    recipe: Recipe
     verdict: Verdict | None
     manifests: dict[str, Manifest]
     absent: dict[str, str]
@@ -63,6 +66,7 @@ def read_run(path: Path, *, label: str) -> RunRead:
 
     Raises:
         RunDirError: the folder is no run.
+        RecipeError: its recipe cannot be read.
         StageError: it has no answers yet, or a file of it cannot be read: it is damaged, or was
             written by another version.
     """
@@ -82,6 +86,7 @@ def read_run(path: Path, *, label: str) -> RunRead:
     whole = RunRead(
         label=label,
         path=path,
+        recipe=load_recipe(run.recipe_file),
         verdict=read_results(results).verdict if results.is_file() else None,
         manifests=manifests,
         absent=absent,

@@ -74,27 +74,29 @@ def _table(block: Block, first: str, label: str) -> RenderableType:
             Text(name), overflow="fold", justify="left" if name == "Measure" else "right"
         )
     for name in ("Difference", "n", "p (Holm)"):
-        table.add_column(name, justify="right", no_wrap=name != "Difference")
+        table.add_column(name, justify="right", overflow="fold")
     for line in block.lines:
         table.add_row(
-            Text.assemble(line.label, (f"\n{_unit(line)}", "dim")),
+            Text.assemble(line.label, ("".join(f"\n{it}" for it in _below(line)), "dim")),
             line.first.value,
             line.second.value,
             Text.assemble(
                 (line.difference.value, "bold"), (f"\n{line.difference.interval}", "dim")
             ),
-            f"{line.estimate.n_scored:,}",
-            Text.assemble(line.p, (f"\n{_says(line)}", _STYLES.get(line.says, ""))),
+            Text.assemble(f"{line.estimate.n_scored:,}", (_unscored(line), "dim")),
+            Text.assemble(line.p, (f"\n{visible(line.says)}", _STYLES.get(line.verdict, ""))),
         )
     return table
 
 
-def _unit(line: Line) -> str:
-    return f"{line.better} is better" if line.better else line.unit
+def _below(line: Line) -> list[str]:
+    unit = f"{line.better} is better" if line.better else line.unit
+    return [part for part in (unit, line.dropped) if part]
 
 
-def _says(line: Line) -> str:
-    return "not shown" if line.says == "no difference shown" else line.says
+def _unscored(line: Line) -> str:
+    n = line.estimate.n_unscored
+    return f"\n{n:,} unscored" if n else ""
 
 
 def _settings(against: Against, first: str, label: str) -> RenderableType:

@@ -41,7 +41,8 @@ KINDS = {
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """One measure: both models, the difference, and what it comes to. ``p`` is the corrected p
-    value; empty where there is none."""
+    value; empty where there is none. ``says`` names the run that it speaks of, ``verdict`` is its
+    word alone, and ``dropped`` says what counts for neither run; empty where nothing is."""
 
     label: str
     unit: str
@@ -52,6 +53,8 @@ class Line:
     estimate: Estimate
     p: str
     says: str
+    verdict: str
+    dropped: str
     percent: bool
 
 
@@ -84,7 +87,9 @@ def told(comparison: Comparison) -> list[Against]:
             if questions.run != run.label:
                 continue
             place = (run.label, questions.benchmark)
-            lines = [_line(m) for m in comparison.measures if (m.run, m.benchmark) == place]
+            lines = [
+                _line(m, comparison) for m in comparison.measures if (m.run, m.benchmark) == place
+            ]
             left = [_left_out(it) for it in comparison.left_out if (it.run, it.benchmark) == place]
             blocks.append(
                 Block(
@@ -107,13 +112,15 @@ def correction(comparison: Comparison) -> str:
     """How many comparisons there are, and what that means for their p values."""
     n = comparison.n_comparisons
     return (
-        f"{comparison.level * 100:g} % intervals, each for itself, clustered by question. p is "
-        f"corrected for all {count(n)} comparison{'s' * (n != 1)} that are shown (Holm), and "
-        f"a difference is called shown where it is below {1 - comparison.level:.2g}."
+        f"{comparison.level * 100:g} % intervals (verdict.level of {comparison.runs[0].label}'s "
+        "recipe), each for itself, clustered by question; a run's win rate has one made as in its "
+        "report, differences have Student's t. p is that of the difference, corrected for all "
+        f"{count(n)} comparison{'s' * (n != 1)} in these tables (Holm): two runs are told apart "
+        f"where it is below {1 - comparison.level:.2g}."
     )
 
 
-def _line(m: ComparedMeasure) -> Line:
+def _line(m: ComparedMeasure, comparison: Comparison) -> Line:
     kind = KINDS[m.measure]
     return Line(
         label=_label(m.measure, m.against, kind),
@@ -124,9 +131,22 @@ def _line(m: ComparedMeasure) -> Line:
         difference=parts(m.difference, percent=kind.percent, digits=kind.digits, signed=True),
         estimate=m.difference,
         p="" if m.p_holm is None else p_text(m.p_holm),
-        says=m.says,
+        says=_says(m, comparison),
+        verdict=m.says,
+        dropped=_dropped(m.n_dropped),
         percent=kind.percent,
     )
+
+
+def _says(m: ComparedMeasure, comparison: Comparison) -> str:
+    """``b is better``, ``a is better``, ``b has more``: whichever it is, by name."""
+    if m.says in ("better", "worse"):
+        return f"{m.run if m.says == 'better' else comparison.runs[0].label} is better"
+    return f"{m.run} has {m.says}" if m.says in ("more", "less") else m.says
+
+
+def _dropped(n: int) -> str:
+    return f"{count(n)} turn{'s' * (n != 1)} left out: scored in one run alone" if n else ""
 
 
 def p_text(p: float) -> str:

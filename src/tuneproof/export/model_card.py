@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from tuneproof.data.templates import parse_template
 from tuneproof.recipe_file import dump_recipe
 from tuneproof.report import content, evidence, experiment
-from tuneproof.report.markdown import cell, fence, inline
 from tuneproof.report.numbers import NOT_MEASURED, count, parts
 from tuneproof.report.provenance import ledger_rows
-from tuneproof.report.untrusted import visible
+from tuneproof.report.untrusted import cell, fence, inline, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from tuneproof.data.questions import selected_questions
 from tuneproof.data.templates import parse_template
+from tuneproof.endpoint.transport import check_connection
+from tuneproof.errors import StageError
 from tuneproof.generate.answers import Interview, answer_all
 from tuneproof.generate.asking import TemplateAsking, fair_asking
 from tuneproof.generate.baseline import baseline_answers
+from tuneproof.generate.completions import endpoint_of
 from tuneproof.generate.losses import Losses, measure_losses
 from tuneproof.generate.plan import (
     BASE,
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     from tuneproof.generate.answers import Answers, Backend
     from tuneproof.generate.transformers_backend import TransformersBackend
     from tuneproof.progress import Reporter
-    from tuneproof.recipe import Model, Recipe
+    from tuneproof.recipe import Generate, Model, Recipe
     from tuneproof.records import Answer, BatchPlan
 
 
@@ -95,10 +98,14 @@ def generate_answers(
     Raises:
         ModelError: the model, its tokenizer or an adapter cannot be loaded.
         AssetError: a benchmark's questions cannot be had.
+        CredentialError, EndpointError: see ``served.ask_server``.
+        StageError: every answer failed.
     """
 
     from tuneproof.train.model import load_tokenizer
 
+    if recipe.generate.server is not None:
+        check_connection(endpoint_of(recipe.generate.server))  # before losses are measured
     hush_transformers()
     return_freed_memory()  # what training left, if it ran in this process
     tokenizer = load_tokenizer(recipe.model, reporter)
@@ -128,6 +135,8 @@ def generate_answers(
             reporter=reporter,
         )
     write_records(out / "heldout_loss.jsonl", losses.rows)
+    if recipe.generate.backend != "transformers":
+        backend = None  # its memory is for who answers: vLLM takes most of the same GPU
     return_freed_memory()
 
     ours, fair = TemplateAsking(tokenizer, template), fair_asking(tokenizer, template)
@@ -180,6 +189,7 @@ def generate_answers(
         journal_file=out / "answers.journal.jsonl",
         reporter=reporter,
     )
+    check_answered(answers.rows, recipe.generate)
     for line in failure_lines(answers.rows, again=answers.failed > 0):
         reporter.say(f"    {line}")
     stored = [
@@ -236,7 +246,35 @@ def _load(
 
 
 def failure_lines(answers: Sequence[Answer], *, again: bool) -> list[str]:
-    """How many answers failed and why, the most common reasons first; nothing if none did.
+    """How many answers failed and why, the most common reasons first; nothing if none did."""
+    n = sum(a.stop is Stop.ERROR for a in answers)
+    if not n:
+        return []
+    first = f"{n} of {len(answers)} answers failed" + ("; run again to ask again" if again else "")
+    return [first, *(f"  {reason}" for reason in _reasons(answers))]
+
+
+def check_answered(answers: Sequence[Answer], generate: Generate) -> None:
+    """Refuse to go on where every answer failed: there is nothing to judge.
+
+    Raises:
+        StageError: says why they failed.
+    """
+    if not answers or any(a.stop is not Stop.ERROR for a in answers):
+        return
+    place, remedy = "generate", "Lower generate.max_new_tokens, or ask what the context can hold."
+    if generate.server is not None:
+        place = generate.server.base_url
+        remedy = "Put right what the server says, in its own settings or in generate; run again."
+    raise StageError(
+        f"none of {len(answers)} answers was given: {'; '.join(_reasons(answers))}",
+        place=place,
+        remedy=remedy,
+    )
+
+
+def _reasons(answers: Sequence[Answer]) -> list[str]:
+    """Why answers failed, counted, the most common reasons first.
 
     Reasons that differ in numbers alone are one, and the first of them is shown.
     """
@@ -244,13 +282,9 @@ def failure_lines(answers: Sequence[Answer], *, again: bool) -> list[str]:
     for error in (a.error or "" for a in answers if a.stop is Stop.ERROR):
         alike.setdefault(re.sub(r"\d+", "#", error), []).append(error)
     reasons = sorted(alike.values(), key=len, reverse=True)
-    if not reasons:
-        return []
-    n = sum(map(len, reasons))
-    first = f"{n} of {len(answers)} answers failed" + ("; run again to ask again" if again else "")
     shown = [f"{len(errors)} × {errors[0]}" for errors in reasons[:SHOWN_REASONS]]
     hidden = sum(map(len, reasons[SHOWN_REASONS:]))
-    return [first, *(f"  {text}" for text in shown), *([f"  {hidden} × other"] if hidden else [])]
+    return [*shown, *([f"{hidden} × other"] if hidden else [])]
 
 
 def _plan_facts(plan: BatchPlan, model: Model) -> dict[str, str | int | float | bool | None]:
@@ -297,7 +331,7 @@ def _ask(
     if generate.backend == "vllm":
         from tuneproof.generate.vllm_backend import VllmBackend
 
-        answering = VllmBackend(recipe.model, tokenizer, folders)
+        answering = VllmBackend(recipe.model, tokenizer, folders, rank=recipe.lora.r)
     else:
         assert backend is not None
         answering = backend

@@ -1,19 +1,20 @@
 """Answers with vLLM in this process: one engine, adapters as its LoRA requests.
 
-Needs the extra ``vllm`` and a GPU. No test runs it: no machine of ours has both.
+Needs the extra ``vllm`` and a GPU. Tests run it against a double: no machine of ours has both.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib.util
+from typing import TYPE_CHECKING, Any, Final
 
 from tuneproof.assets import ensure_model, find_asset
 from tuneproof.data.sections import first_marker
-from tuneproof.errors import ModelError
+from tuneproof.errors import ModelError, RecipeError
 from tuneproof.generate.answers import make_answer
 from tuneproof.recipe import named_seed
 from tuneproof.records import Answer, Stop
-from tuneproof.train.model import resolve_model
+from tuneproof.train.model import resolve_model, resolve_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,17 +24,43 @@ if TYPE_CHECKING:
 
     from tuneproof.generate.batch import Batch
     from tuneproof.generate.plan import Respondent
-    from tuneproof.recipe import Model
+    from tuneproof.recipe import Model, Recipe
+    from tuneproof.train.model import ModelRef
 
 
-class VllmBackend:
-    """All arms of one model, by vLLM's own scheduling within each batch.
+LORA_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes for the highest rank of an adapter (its ``MaxLoRARanks``); its default is 16."""
 
-    Args:
-        folders: the adapters of those respondents that have one.
+
+def check_vllm(recipe: Recipe) -> None:
+    """Find out, without loading it, that vLLM is there and takes the recipe's adapters.
 
     Raises:
         ModelError: vLLM is not installed.
+        RecipeError: the adapters' rank is beyond what it takes.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise ModelError(
+            "vLLM is not installed",
+            place="generate.backend",
+            value="vllm",
+            remedy="Install the extra: pip install 'tuneproof[vllm]'",
+        )
+    if recipe.lora.r > LORA_RANKS[-1]:
+        raise RecipeError(
+            f"vLLM takes adapters of rank {LORA_RANKS[-1]} at most",
+            place="lora.r",
+            value=recipe.lora.r,
+            remedy="Answer with another back end: --set generate.backend=transformers",
+        )
+
+
+class VllmBackend:
+    """All arms of one model, by vLLM's own scheduling within each batch; see ``check_vllm``.
+
+    Args:
+        folders: the adapters of those respondents that have one.
+        rank: the adapters' rank.
     """
 
     def __init__(
@@ -41,31 +68,28 @@ class VllmBackend:
         model: Model,
         tokenizer: PreTrainedTokenizerBase,
         folders: Mapping[Respondent, Path],
+        *,
+        rank: int,
     ) -> None:
-        try:
-            import vllm
-            from vllm.lora.request import LoRARequest
-        except ImportError:
-            raise ModelError(
-                "vLLM is not installed",
-                place="generate.backend",
-                value="vllm",
-                remedy="Install the extra: pip install 'tuneproof[vllm]'",
-            ) from None
+        import vllm
+        from vllm.lora.request import LoRARequest
+
         self._vllm: Any = vllm
         self._tokenizer = tokenizer
         self._loras = {
             who: LoRARequest(who.name, n, str(folder))
             for n, (who, folder) in enumerate(folders.items(), start=1)
         }
-        ref = resolve_model(model)
-        asset = ref.name.startswith("asset:")
+        weights, words = resolve_model(model), resolve_tokenizer(model)
         self._engine = vllm.LLM(
-            model=str(ensure_model(find_asset(ref.name))) if asset else ref.name,
-            revision=ref.revision,
+            model=_location(weights),
+            revision=weights.revision,
+            tokenizer=_location(words),
+            tokenizer_revision=words.revision,
             dtype=model.dtype,
             enable_lora=bool(folders),
             max_loras=max(len(folders), 1),
+            max_lora_rank=next(r for r in LORA_RANKS if r >= rank),
             generation_config="vllm",
         )
 
@@ -122,3 +146,9 @@ class VllmBackend:
             batch, batch.asks[place], batch.keys[place], stop=stop, text=text.strip(),
             n_tokens=n_tokens,
         )  # fmt: skip
+
+
+def _location(ref: ModelRef) -> str:
+    if ref.name.startswith("asset:"):
+        return str(ensure_model(find_asset(ref.name)))
+    return ref.name

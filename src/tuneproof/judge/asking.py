@@ -3,18 +3,22 @@
 Every reply goes to its journal the moment it comes: a killed run loses the requests in flight and
 no other. Requests that failed are in no journal, so the next run asks again; nor are replies
 without token probabilities where an endpoint never gives any. How many requests run at once, and
-which are sent again, is decided in ``pacing``; what they cost, in ``meter``; the Batch API's way of
-asking stands in ``batch``. What is asked, and what a reply says, is left to the caller.
+which are sent again, is decided in ``endpoint.pacing``; what they cost, in ``meter``; the Batch
+API's way of asking stands in ``batch``. What is asked, and what a reply says, is left to the
+caller.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from tuneproof.judge.clients import Client, Failed, Reply, check, make_client, recorded_reply
+from tuneproof.endpoint.pacing import Pace, Tries
+from tuneproof.errors import TuneproofError
+from tuneproof.judge.clients import Client, Reply, check, make_client, recorded_reply
 from tuneproof.judge.intake import (
     ENOUGH_WITHOUT_PROBABILITIES,
     MAX_CONSECUTIVE_FAILURES,
@@ -27,14 +31,14 @@ from tuneproof.judge.intake import (
     no_probabilities,
 )
 from tuneproof.judge.meter import Meter, spent_usd
-from tuneproof.judge.pacing import Pace, Tries
-from tuneproof.judge.prices import price_of
+from tuneproof.judge.prices import price_of, recorded_price
 from tuneproof.records import UnsureTry
 from tuneproof.workspace import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
+    from tuneproof.endpoint.transport import Failed
     from tuneproof.progress import Reporter
     from tuneproof.recipe import Judge
 
@@ -49,6 +53,9 @@ UNSURE_JOURNAL: Final = "unsure.journal.jsonl"
 DRAIN_S: Final = 10.0
 """How long replies in flight, which may have to be paid for, are waited for after an error that
 ends the stage."""
+
+TELL_S: Final = 5.0
+"""Between two looks at what goes on while nothing comes."""
 
 
 def ask_all(
@@ -83,7 +90,7 @@ def ask_all(
     if to_ask:
         check(judge)
     with contextlib.ExitStack() as files:
-        meter, n_before = _meter(judge, None if replay else journals, files)
+        meter, n_before = _meter(judge, None if replay else journals, files, to_ask, reporter)
         if to_ask:
             task = files.enter_context(
                 reporter.task("judge", n_known + len(to_ask), unit="replies", done=n_known)
@@ -96,12 +103,16 @@ def ask_all(
                 task=task,
                 n_before=n_before,
             )
-            if judge.batch_api:
-                from tuneproof.judge.batch import ask_in_batches
+            try:
+                if judge.batch_api:
+                    from tuneproof.judge.batch import ask_in_batches
 
-                asyncio.run(ask_in_batches(list(to_ask.values()), intake, reporter))
-            else:
-                asyncio.run(_ask_concurrently(list(to_ask.values()), intake))
+                    asyncio.run(ask_in_batches(list(to_ask.values()), intake, reporter))
+                else:
+                    asyncio.run(_ask_concurrently(list(to_ask.values()), intake))
+            finally:
+                # Paid for, and in no journal of replies: the next run's budget has to know.
+                meter.note_unkept(reply for _, reply in asked.held)
         if meter.knows_price:
             asked.usd, asked.unsure_usd = meter.usd, meter.unsure_usd
     if not to_ask:
@@ -121,25 +132,42 @@ def ask_all(
 
 
 def _meter(
-    judge: Judge, journals: Journals | None, files: contextlib.ExitStack
+    judge: Judge,
+    journals: Journals | None,
+    files: contextlib.ExitStack,
+    to_ask: Container[str],
+    reporter: Reporter,
 ) -> tuple[Meter, int]:
     """The meter, with what the journals' replies cost; and how many those are."""
     price, _ = price_of(judge)
     if journals is None:
         return Meter(judge, price), 0
-    from tuneproof.judge.batch import batched_keys
+    from tuneproof.judge.batch import batches_so_far, check_not_in_a_batch
 
-    before_usd, n_before = spent_usd(
+    batches = batches_so_far(journals)
+    if not judge.batch_api:
+        check_not_in_a_batch(batches, to_ask, journals)
+    others_usd = batches.not_among(to_ask)
+    if others_usd and to_ask:
+        n = len(others_usd)
+        reporter.say(
+            f"  the replies of {n} earlier {'batch' if n == 1 else 'batches'} are not taken in: "
+            "until they are, they count at their worst price"
+        )
+    before = spent_usd(
         [*journals.judgments.records(), *journals.ratings.records()],
-        judge=judge,
-        single=price_of(judge.model_copy(update={"batch_api": False}))[0],
-        batched=price_of(judge.model_copy(update={"batch_api": True}))[0],
-        in_batches=batched_keys(journals),
+        price=lambda name, batched: recorded_price(judge, name, batched=batched),
+        in_batches=batches.answered,
     )
+    if price is not None and to_ask:
+        for name, n in before.unpriced.items():
+            reporter.say(f"  not counted: what {n:,} earlier replies of {name} cost is not known")
     unsure = files.enter_context(
         Journal(journals.judgments.path.with_name(UNSURE_JOURNAL), UnsureTry)
     )
-    return Meter(judge, price, before_usd=before_usd, unsure=unsure), n_before
+    meter = Meter(judge, price, before_usd=before.usd, unsure=unsure)
+    meter.unsure_usd += math.fsum(others_usd.values())
+    return meter, before.n
 
 
 # --- many at once ----------------------------------------------------------------------------
@@ -154,6 +182,7 @@ async def _ask_concurrently(to_ask: Sequence[Request], intake: Intake) -> None:
     )
     asking = _Asking(client, intake, pace)
     admission = asyncio.create_task(asking.admit(to_ask))
+    telling = asyncio.create_task(_tell(intake))
     asking.when_failed = admission.cancel
     try:
         try:
@@ -166,12 +195,20 @@ async def _ask_concurrently(to_ask: Sequence[Request], intake: Intake) -> None:
         if asking.tasks:
             await asyncio.wait(asking.tasks, timeout=DRAIN_S)
     finally:
-        for task in (admission, *asking.tasks):
+        begun = (admission, telling, *asking.tasks)
+        for task in begun:
             task.cancel()
-        await asyncio.gather(admission, *asking.tasks, return_exceptions=True)
+        await asyncio.gather(*begun, return_exceptions=True)
         await client.close()
     if asking.error is not None:
         raise asking.error
+
+
+async def _tell(intake: Intake) -> None:
+    """Keep the line of progress true while nothing comes."""
+    while True:
+        await asyncio.sleep(TELL_S)
+        intake.still_at_it()
 
 
 class _Asking:
@@ -184,7 +221,7 @@ class _Asking:
         self._tries_in_a_row = 0
         self._last_reply = time.monotonic()
         self.tasks: set[asyncio.Task[None]] = set()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.when_failed: Callable[[], object] = lambda: None
 
     async def admit(self, to_ask: Sequence[Request]) -> None:
@@ -197,22 +234,25 @@ class _Asking:
                 raise self._intake.used_up()
             task = asyncio.create_task(self._ask(request, body, worst))
             self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """Whatever a request's task raised ends them all; it is raised where the stage waits."""
+        self.tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self.error is None:
+            self.error = error
+            self._ended.set()
+            self.when_failed()
+        # Last: the place must not be taken by another request.
+        self._pace.leave()
 
     async def _ask(self, request: Request, body: dict[str, Any], worst: float) -> None:
-        try:
-            outcome = await self._try_until(request, body, worst)
-            if isinstance(outcome, Reply):
-                self._intake.take(request, outcome)
-            else:
-                self._intake.fail(outcome)
-        except Exception as error:  # raised where the stage waits for it
-            if self.error is None:
-                self.error = error
-                self._ended.set()
-                self.when_failed()
-        finally:
-            self._pace.leave()
+        outcome = await self._try_until(request, body, worst)
+        if isinstance(outcome, Reply):
+            self._intake.take(request, outcome)
+        else:
+            self._intake.fail(outcome)
 
     async def _try_until(
         self, request: Request, body: dict[str, Any], worst: float
@@ -221,17 +261,11 @@ class _Asking:
         tries = Tries(request.key)
         while True:
             sent = time.monotonic()
-            try:
-                outcome = await self._client.ask(body, key=request.key)
-            except Exception:
-                self._meter.release(worst, None)
-                raise
+            outcome = await self._ask_once(request.key, body, worst)
             if isinstance(outcome, Reply):
-                self._meter.release(worst, outcome)
                 self._tries_in_a_row, self._last_reply = 0, time.monotonic()
                 self._pace.replied(self._last_reply - sent)
                 return outcome
-            self._meter.release(worst, None, may_cost=outcome.may_cost)
             # An endpoint that does not come to answer is as busy as one that says so; how much it
             # can take is nothing that other failures tell.
             if outcome.turned_away or outcome.timed_out:
@@ -239,11 +273,31 @@ class _Asking:
             self._tries_in_a_row += 1
             self._check_patience(outcome)
             pause_s = tries.pause_s(outcome)
-            if pause_s is None or await self._ended_within(pause_s):
+            if pause_s is None:
                 return outcome
+            with self._intake.pause(request.key, outcome, pause_s):
+                if await self._ended_within(pause_s):
+                    return outcome
             if not await self._meter.hold(worst):
                 return outcome
             self._intake.asked.resent[outcome.reason] += 1
+
+    async def _ask_once(self, key: str, body: dict[str, Any], worst: float) -> Reply | Failed:
+        """One try; what it cost takes the place of its worst case, however it ends."""
+        reply: Reply | None = None
+        may_cost = True  # until the endpoint has said otherwise: this may be stopped
+        try:
+            outcome = await self._client.ask(body, key=key)
+            if isinstance(outcome, Reply):
+                reply = outcome
+            else:
+                may_cost = outcome.may_cost
+        except TuneproofError:
+            may_cost = False  # it was refused
+            raise
+        finally:
+            self._meter.release(worst, reply, may_cost=may_cost)
+        return outcome
 
     def _check_patience(self, failed: Failed) -> None:
         waited = time.monotonic() - self._last_reply

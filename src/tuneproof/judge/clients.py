@@ -4,21 +4,18 @@ A client carries one request once and brings back a ``Reply``, or a ``Failed`` v
 got none; a failure is never turned into a reply. What no further request could mend (a refused key,
 an unknown model) is raised. The clients of an endpoint and of a local model stand in
 ``openai_client`` and ``local``. What is asked, and how a reply is read, is left to ``protocol``;
-how many requests run at once, and when one is tried again, to ``pacing``; what is kept of them, to
+how requests are sent, and when one is sent again, to ``endpoint``; what is kept of them, to
 ``asking``.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import SplitResult, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-from tuneproof.errors import CredentialError, EndpointError, ModelError, RecipeError
+from tuneproof.endpoint.transport import OPENAI_URL, Endpoint, Failed, api_key, check_connection
+from tuneproof.errors import ModelError, RecipeError
 from tuneproof.judge.prices import price_of
 from tuneproof.records import Judgment, Rating
 from tuneproof.workspace import read_records
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
     from tuneproof import recipe
     from tuneproof.records import TopLogprobs
 
-OPENAI_URL: Final = "https://api.openai.com/v1"
-CONNECT_TIMEOUT_S: Final = 5.0
 LOCAL: Final = "local"
 
 
@@ -46,24 +41,6 @@ class Reply:
     top_logprobs: TopLogprobs | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A try that got no reply: the kind of failure, to count by, and what was seen.
-
-    ``again`` says that the same request may succeed later; ``turned_away`` that too much was asked
-    at once, and ``wait_s`` how long the endpoint wants to be left alone; ``timed_out`` that nothing
-    came in time. ``may_cost`` says that the endpoint may have answered, and may ask for its price.
-    """
-
-    reason: str
-    detail: str = ""
-    again: bool = False
-    turned_away: bool = False
-    timed_out: bool = False
-    may_cost: bool = False
-    wait_s: float | None = None
 
 
 class Client(Protocol):
@@ -93,6 +70,20 @@ def endpoint(judge: recipe.Judge) -> str:
     if judge.kind == "local" or (judge.kind == "replay" and judge.base_url == LOCAL):
         return f"{LOCAL}:{_local_digest(judge)}"
     return (judge.base_url or OPENAI_URL).rstrip("/")
+
+
+def endpoint_of(judge: recipe.Judge) -> Endpoint:
+    """The endpoint of a judge that is asked through one."""
+    return Endpoint(
+        url=endpoint(judge),
+        api_key_env=judge.api_key_env,
+        timeout_s=judge.timeout_s,
+        section="judge",
+        name="the judge's endpoint",
+        keeps="reply",
+        otherwise="the address is wrong",
+        model_remedy="Check judge.model and judge.base_url (which often ends in /v1).",
+    )
 
 
 def make_client(judge: recipe.Judge) -> Client:
@@ -148,47 +139,9 @@ def check(judge: recipe.Judge) -> None:
     if judge.kind == "local":
         _local_digest(judge)
         return
-    api_key(judge)
-    url, host, port = _address(judge)
-    proxy = _proxy(url, host)
-    through = ""
-    if proxy is not None:
-        (host, port), through = proxy, f" (through the proxy {proxy[0]}:{proxy[1]})"
-    try:
-        socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S).close()
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise EndpointError(
-            f"cannot connect{through}: {why}",
-            place="judge.base_url",
-            value=endpoint(judge),
-            remedy="Start the server, or put its address into judge.base_url."
-            if judge.base_url
-            else "Check the network, or set judge.base_url to a server that can be reached.",
-        ) from None
-
-
-def api_key(judge: recipe.Judge) -> str:
-    """The key to send; a placeholder where the recipe says that none is needed."""
-    name = judge.api_key_env
-    if name is None:
-        # Not None: the library would then send OPENAI_API_KEY to whatever server this is.
-        return "no-key-needed"
-    key = os.environ.get(name, "").strip()
-    remedy = f"Set it: export {name}=…"
-    if judge.base_url is not None:
-        remedy += ". For a server that asks for no key: --set judge.api_key_env=null"
-    if not key:
-        raise CredentialError(
-            f"the environment variable {name} is not set", place="judge.api_key_env", remedy=remedy
-        )
-    if not (key.isascii() and key.isprintable() and " " not in key):
-        raise CredentialError(
-            f"the environment variable {name} holds no key: blanks or characters beyond ASCII",
-            place="judge.api_key_env",
-            remedy=remedy,
-        )
-    return key
+    at = endpoint_of(judge)
+    api_key(at)
+    check_connection(at)
 
 
 def _local_digest(judge: recipe.Judge) -> str:
@@ -202,33 +155,6 @@ def _local_digest(judge: recipe.Judge) -> str:
         raise ModelError(
             error.problem, place="judge.model", value=judge.model, remedy=error.remedy
         ) from None
-
-
-def _address(judge: recipe.Judge) -> tuple[SplitResult, str, int]:
-    """The endpoint's URL in parts, its host and its port."""
-    try:
-        url = urlsplit(endpoint(judge))
-        if url.scheme in ("http", "https") and url.hostname:
-            return url, url.hostname, url.port or (443 if url.scheme == "https" else 80)
-    except ValueError:  # brackets that do not close, a port that is no number
-        pass
-    raise EndpointError(
-        "expected an address such as http://127.0.0.1:8000/v1",
-        place="judge.base_url",
-        value=endpoint(judge),
-    )
-
-
-def _proxy(url: SplitResult, host: str) -> tuple[str, int] | None:
-    """Host and port of the proxy that requests to ``url`` go through, if there is one."""
-    proxies = getproxies()
-    found = proxies.get(url.scheme) or proxies.get("all")
-    if not found or proxy_bypass(host):
-        return None
-    parts = urlsplit(found if "//" in found else f"//{found}")
-    if not parts.hostname:
-        return None
-    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 # --- a recorded journal ----------------------------------------------------------------------

@@ -5,21 +5,23 @@ How requests get to the judge is left to ``asking`` and ``batch``.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from tuneproof.errors import EndpointError
-from tuneproof.judge.clients import Failed, Reply, endpoint
+from tuneproof.judge.clients import Reply, endpoint
 from tuneproof.records import Judgment, Rating
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from tuneproof.endpoint.pacing import Pace
+    from tuneproof.endpoint.transport import Failed
     from tuneproof.errors import StageError
     from tuneproof.judge.meter import Meter
-    from tuneproof.judge.pacing import Pace
     from tuneproof.progress import Task
     from tuneproof.recipe import Judge
     from tuneproof.workspace import Journal
@@ -70,9 +72,9 @@ class Asked:
     """What has come back so far, by the request's key.
 
     ``n_requests`` had to be asked; ``resent`` counts what was sent again, by the reason. ``usd`` is
-    what the journals' replies cost in all runs so far, and ``unsure_usd`` at most the tries whose
-    price was not told; None where the price of a token is not known. ``held`` are replies
-    that lack the probabilities that were asked for, until another has them.
+    what the journals' replies cost in all runs so far, and ``unsure_usd`` at most all others; None
+    where the price of a token is not known. ``held`` are replies that lack the probabilities that
+    were asked for, until another has them.
     """
 
     replies: dict[str, Reply]
@@ -104,7 +106,12 @@ class Intake:
     n_before: int = 0
     pace: Pace | None = None
     _n_taken: int = 0
-    _came: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=200))
+    # When, and the tokens until then; the first is the start.
+    _came: deque[tuple[float, int]] = field(
+        default_factory=lambda: deque([(time.monotonic(), 0)], maxlen=200)
+    )
+    # By request that waits for its next try: until when, and why.
+    _waiting: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def take(self, request: Request, reply: Reply) -> None:
         """Keep a reply; one without the probabilities asked for waits until it is known why.
@@ -151,7 +158,21 @@ class Intake:
         """Count a request that got no reply, whatever became of those before it."""
         self.asked.failures[failed.reason] += 1
         self.asked.last_failure = failed
-        self.task.advance(note=self._note())
+        self.task.advance(0, note=self._note())
+
+    @contextlib.contextmanager
+    def pause(self, key: str, failed: Failed, seconds: float) -> Iterator[None]:
+        """Around the pause of a request before its next try: the line of progress tells of it."""
+        self._waiting[key] = (time.monotonic() + seconds, failed.reason)
+        self.still_at_it()
+        try:
+            yield
+        finally:
+            del self._waiting[key]
+
+    def still_at_it(self) -> None:
+        """Show what goes on though nothing came."""
+        self.task.advance(0, note=self._note())
 
     def used_up(self) -> StageError:
         """That the budget ends the stage."""
@@ -167,25 +188,30 @@ class Intake:
 
     def _note(self) -> str:
         """What goes on, in a line: how fast, for how much, and what went wrong."""
-        asked = self.asked
+        asked, now = self.asked, time.monotonic()
         parts = []
+        in_flight = self.pace.in_flight if self.pace is not None else 0
+        if self._waiting and len(self._waiting) >= in_flight:  # nothing is at work
+            until, why = min(self._waiting.values())
+            parts.append(f"waiting {max(until - now, 1):.0f} s: {why}")
         if len(self._came) > 1:
-            (start, before), (end, now) = self._came[0], self._came[-1]
-            seconds = max(end - start, 1e-3)
+            start, before = self._came[0]
+            seconds = max(now - start, 1e-3)
             parts.append(f"{(len(self._came) - 1) / seconds:.1f}/s")
-            if now > before:
-                parts.append(f"{(now - before) / seconds:,.0f} tokens/s")
+            if self._came[-1][1] > before:
+                parts.append(f"{(self._came[-1][1] - before) / seconds:,.0f} tokens/s")
         if spent := self.meter.shown():
             parts.append(spent)
+        n_failed = asked.failures.total()
         for count, what in (
             (asked.n_unparsed, "unparsed"),
-            (asked.failures.total(), "failed"),
+            (n_failed, "failed"),
             (asked.resent.total(), "sent again"),
         ):
             if count:
                 parts.append(f"{count:,} {what}")
-        if self.pace is not None:
-            parts.append(f"{self.pace.in_flight} at once")
+        if in_flight and self.n_left > n_failed:  # beside the last, none is there to tell of
+            parts.append(f"{in_flight} at once")
         return " · ".join(parts)
 
 

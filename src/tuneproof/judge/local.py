@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from tuneproof.endpoint.transport import Failed
 from tuneproof.errors import ModelError
-from tuneproof.judge.clients import Failed, Reply
+from tuneproof.judge.clients import Reply
 from tuneproof.progress import hush_transformers
 from tuneproof.recipe import Model, named_seed
 from tuneproof.train.model import load_model, load_tokenizer

@@ -9,14 +9,17 @@ write. When its reply comes, what it really cost takes that place. The prices ar
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tuneproof.errors import StageError
 from tuneproof.records import UnsureTry
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from tuneproof.judge.clients import Reply
     from tuneproof.judge.prices import Price
@@ -35,11 +38,12 @@ class Meter:
         judge: whose ``budget_usd`` holds; None for no limit.
         price: of a million tokens; None where it is not known (and then there is no budget).
         before_usd: what the replies of earlier runs cost.
-        unsure: where the tries are kept whose price nobody told; None to keep none.
+        unsure: where it is kept what replies may cost that are not; None to keep nothing.
 
     ``usd`` is what replies cost, those of earlier runs included. ``unsure_usd`` is the worst case
-    of tries whose price nobody told (no reply in time, a connection that was lost, a reply without
-    counts of its tokens), those of earlier runs included: it counts against the budget.
+    of tries whose price nobody told (no reply in time, a connection that was lost, a run that was
+    stopped, a reply without counts of its tokens) and what replies cost that earlier runs could not
+    keep: it counts against the budget. Both are of all judges that were asked in this folder.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Meter:
         self.usd = before_usd
         self._unsure = unsure
         before = unsure.records() if unsure is not None else ()
-        self.unsure_usd = math.fsum(t.usd for t in before if t.judge == judge.name)
+        self.unsure_usd = math.fsum(t.usd for t in before)
         self.tokens = 0
 
     @property
@@ -124,8 +128,22 @@ class Meter:
             self.tokens += reply.prompt_tokens + reply.completion_tokens
         self._changed.set()
 
+    def note_unkept(self, replies: Iterable[Reply]) -> None:
+        """Keep for later runs what replies cost that are in no journal."""
+        for reply in replies:
+            if reply.prompt_tokens is not None and reply.completion_tokens is not None:
+                self._keep(self.cost_usd(reply.prompt_tokens, reply.completion_tokens))
+
+    def note_foreign(self, reply: Reply) -> None:
+        """Count a reply that came for a request which is not of this run."""
+        if reply.prompt_tokens is not None and reply.completion_tokens is not None:
+            self._note_unsure(self.cost_usd(reply.prompt_tokens, reply.completion_tokens))
+
     def _note_unsure(self, usd: float) -> None:
         self.unsure_usd += usd
+        self._keep(usd)
+
+    def _keep(self, usd: float) -> None:
         if usd and self._unsure is not None:
             key = str(len(self._unsure))
             self._unsure.append([UnsureTry(key=key, judge=self._judge.name, usd=usd)])
@@ -163,29 +181,38 @@ class Meter:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What ``n`` recorded replies cost; by judge, how many have no known price."""
+
+    usd: float
+    n: int
+    unpriced: dict[str, int]
+
+
 def spent_usd(
     rows: Iterable[Judgment | Rating],
     *,
-    judge: Judge,
-    single: Price | None,
-    batched: Price | None,
+    price: Callable[[str, bool], Price | None],
     in_batches: Container[str],
-) -> tuple[float, int]:
-    """What recorded replies of a judge cost, and how many they are.
+) -> Spent:
+    """What recorded replies cost, whoever gave them.
 
     Args:
-        rows: of a journal; those of other judges are passed over.
-        judge: whose replies count.
-        single: the price of single requests.
-        batched: the price through the Batch API.
+        rows: of the journals.
+        price: of a judge, by its name and whether it was asked through the Batch API; None where it
+            is not known.
         in_batches: the keys of the requests that went through it.
     """
+    known = functools.cache(price)
     usd, n = 0.0, 0
+    unpriced: Counter[str] = Counter()
     for row in rows:
-        price = batched if row.key in in_batches else single
-        if row.judge != judge.name or price is None:
+        at = known(row.judge, row.key in in_batches)
+        if at is None:
+            unpriced[row.judge] += 1
             continue
         n += 1
-        usd += (row.prompt_tokens or 0) * price.input / 1e6
-        usd += (row.completion_tokens or 0) * price.output / 1e6
-    return usd, n
+        usd += (row.prompt_tokens or 0) * at.input / 1e6
+        usd += (row.completion_tokens or 0) * at.output / 1e6
+    return Spent(usd=usd, n=n, unpriced=dict(unpriced))

@@ -68,6 +68,23 @@ def price_of(judge: Judge) -> tuple[Price | None, str | None]:
     return price, why_not
 
 
+def recorded_price(judge: Judge, name: str, *, batched: bool) -> Price | None:
+    """The price of a recorded reply; None where it is not known.
+
+    Of another judge than the recipe's it is OpenAI's list price: where its replies came from is not
+    recorded with them.
+
+    Args:
+        judge: the recipe's.
+        name: who replied.
+        batched: whether through the Batch API.
+    """
+    of: dict[str, object] = {"batch_api": batched}
+    if name != judge.name:
+        of |= {"model": name, "kind": "openai", "base_url": None, "prices": None}
+    return price_of(judge.model_copy(update=of))[0]
+
+
 def _list_price(judge: Judge) -> tuple[Price | None, str | None]:
     """The price of single requests."""
     if judge.prices is not None:

@@ -36,6 +36,10 @@ class CutPair:
     shortened_tuned: int = 0
     shortened_opponent: int = 0
 
+    def asked(self, condition: Condition) -> list[str]:
+        """The requests of a condition; those of another that left the same texts are the same."""
+        return [game.key for game in self.games.get(condition, ())]
+
 
 def cut_pairs(
     pairs: Sequence[Pair], games: Sequence[Game], *, markers: Sequence[str]
@@ -110,6 +114,8 @@ def cut_preferences(
                 as_answered=values[0],
                 stopped=values[1],
                 equal_length=values[2],
+                cut_at_stop=Condition.STOPPED in cut.games,
+                cut_to_length=cut.asked(Condition.EQUAL_LENGTH) != cut.asked(Condition.STOPPED),
                 shortened_tuned=cut.shortened_tuned,
                 shortened_opponent=cut.shortened_opponent,
             )

@@ -88,8 +88,9 @@ class JudgeFacts:
     reason; ``n_excluded`` those left out because the recipe says so. The tokens are those of all
     replies, journaled ones included and each once, as far as the endpoint told them.
     ``registration`` is the digest of what was fixed before judging. ``resent`` counts what was sent
-    again, by the reason why; ``usd`` is what all replies cost that are in the journals, and
-    ``unsure_usd`` at most what tries cost whose price was not told.
+    again, by the reason why; ``usd`` is what all replies cost that are in the journals, those of
+    other judges included as far as their price is known, and ``unsure_usd`` at most what was not
+    told, or what replies cost that are in no journal.
     """
 
     n_similarities: int

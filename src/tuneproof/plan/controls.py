@@ -22,6 +22,7 @@ from tuneproof.data.questions import (
 from tuneproof.judge.accuracy import wilson
 from tuneproof.judge.controls import ControlKind, Controls, KnownAnswer, build_controls
 from tuneproof.judge.mt_bench import MtBenchPairwise
+from tuneproof.naming import listed, spoken
 from tuneproof.plan.judging import is_pairwise, protocol_name
 from tuneproof.records import Finding
 
@@ -214,6 +215,7 @@ def judge_untested(recipe: Recipe, asked: Sequence[Asked]) -> Finding | None:
         severity="warning",
         count=sum(a.n_questions for a in judged),
         evidence=f"{judge.name} is shown no pair whose better answer is known: that it can tell "
-        f"good answers from bad ones on {' and '.join(a.name for a in judged)} is taken on trust.",
+        f"good answers from bad ones on {listed(spoken(a.name) for a in judged)} is taken on "
+        "trust.",
         remedy="--set judge.checks.controls=30",
     )

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tuneproof import recipe as recipes
+from tuneproof.naming import listed, spoken
 from tuneproof.plan.judging import decisive, games_of, is_pairwise
 from tuneproof.records import Finding
 
@@ -71,7 +72,9 @@ def first_n_subset(asked: Sequence[Asked]) -> Finding | None:
         missing = [c for c in everything if c not in present]
         n_asked += a.n_questions
         lacking = f"; none is {' or '.join(missing)}" if missing else ""
-        parts.append(f"the first {a.n_questions} questions of {a.name} are {counted}{lacking}")
+        parts.append(
+            f"the first {a.n_questions} questions of {spoken(a.name)} are {counted}{lacking}"
+        )
         remedies.append(f"--set evaluate.{a.index}.selection=stratified")
     if not parts:
         return None
@@ -143,7 +146,7 @@ def weak_opponent(recipe: Recipe, asked: Sequence[Asked]) -> Finding | None:
         id="weak-opponent",
         severity="warning" if decides else "note",
         count=sum(a.n_questions for a in weak),
-        evidence=f"On {' and '.join(a.name for a in weak)} the only opponent is the base model, "
+        evidence=f"On {listed(spoken(a.name) for a in weak)} the only opponent is the base model, "
         f"{why}: format alone can win.",
         remedy=" ".join(f"--set 'evaluate.{a.index}.against=[base, fair-base]'" for a in weak),
     )
@@ -181,7 +184,7 @@ def single_order(recipe: Recipe, asked: Sequence[Asked]) -> Finding | None:
         id="single-order",
         severity="warning",
         count=sum(a.n_judged * a.n_turns for a in once),
-        evidence=f"On {' and '.join(a.name for a in once)} each pair is judged in one order. "
+        evidence=f"On {listed(spoken(a.name) for a in once)} each pair is judged in one order. "
         "Judges favour a position: in published GPT-4 judgments a model loses nine points on the "
         "mean by being shown first.",
         remedy="--set judge.orders=2",

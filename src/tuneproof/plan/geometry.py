@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tuneproof.errors import ModelError
 from tuneproof.plan.known_models import KNOWN_MODELS, KnownModel, known_model
 from tuneproof.plan.memory import Adapted, Shape
-from tuneproof.train.model import ATTENTION, add_lora, load_config
+from tuneproof.train.model import add_lora, load_config, with_attention
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -110,9 +110,7 @@ def build_on_meta(config: PreTrainedConfig, lora: Lora, **options: Any) -> PeftM
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        bare = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            config, attn_implementation=ATTENTION, **options
-        )
+        bare = with_attention(AutoModelForCausalLM.from_config, config, **options)
         return add_lora(bare, lora)
 
 

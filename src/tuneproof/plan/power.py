@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuneproof.errors import RecipeError
+from tuneproof.naming import spoken
 from tuneproof.plan.judging import decisive, is_pairwise
 from tuneproof.records import Finding
 from tuneproof.stats.power import effective_questions, minimum_detectable_effect
@@ -94,17 +95,19 @@ def underpowered(recipe: Recipe, asked: Sequence[Asked]) -> Finding | None:
             if a.n_turns > 1
             else ""
         )
-        found.append(f"{_points(least)} points with {a.n_judged} questions of {a.name}{turns}")
+        found.append(
+            f"{_points(least)} points with {a.n_judged} questions of {spoken(a.name)}{turns}"
+        )
         if stated:
             found[-1] += f", {_beyond(stated, least)}"
         if a.n_questions < a.available:
             everything = effective_questions(a.available, a.n_turns)
             remedies.append(
-                f"--set evaluate.{a.index}.questions=null asks all {a.available:,} of {a.name} "
-                f"({_points(effect(everything))} points)"
+                f"--set evaluate.{a.index}.questions=null asks all {a.available:,} of "
+                f"{spoken(a.name)} ({_points(effect(everything))} points)"
             )
         else:
-            remedies.append(f"{a.name} has no more questions: rest no verdict on it alone")
+            remedies.append(f"{spoken(a.name)} has no more questions: rest no verdict on it alone")
     if not found:
         return None
     if undecidable:
@@ -116,8 +119,8 @@ def underpowered(recipe: Recipe, asked: Sequence[Asked]) -> Finding | None:
         )
     else:
         why = (
-            f"That is more than an effect worth having, by default, is, {100 * wanted:g} points: a "
-            "real one of that size is likely to end as inconclusive."
+            f"That is more than {100 * wanted:g} points, which counts as an effect worth having "
+            "where the recipe names none: a real one of that size is likely to end as inconclusive."
         )
     return Finding(
         id="underpowered",

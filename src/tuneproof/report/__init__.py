@@ -1,7 +1,10 @@
 """The report of a run: one HTML page, the same in Markdown, the numbers as JSON, the loss curve.
 
-Receives finished records and writes files. It computes no statistic: every number that it shows
-was an estimate or a count before it came here.
+Two parts. ``stage`` reads what the other stages wrote and has ``stats`` estimate and decide on it;
+``judging``, ``benchmarks`` and ``unfinished`` add to these results what is not a statistic. From
+there on nothing is estimated: ``write_report`` takes finished results and records, and what it
+computes itself is where a line is drawn, what it counts of answers (``cases``) and the quantiles of
+their lengths (``behaviour``).
 """
 
 from tuneproof.report.build import write_report

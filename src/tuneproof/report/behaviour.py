@@ -104,8 +104,11 @@ def _counts(answers: Sequence[Answer]) -> list[tuple[Stop, int]]:
 
 
 def _ended(answers: Sequence[Answer]) -> str:
-    """``95 stopped by itself, 5 cut at the token limit, of 100``."""
-    told = ", ".join(f"{count(n)} {STOPS[stop]}" for stop, n in _counts(answers))
+    """``95 stopped by themselves, 1 cut at the token limit, of 96``."""
+    told = ", ".join(
+        f"{count(n)} {STOPS[stop] if n == 1 else STOPS[stop].replace('itself', 'themselves')}"
+        for stop, n in _counts(answers)
+    )
     return f"{told}, of {count(len(answers))}"
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Judgment,
         LossPoint,
         Manifest,
+        Preference,
         Prompt,
         Similarity,
     )
@@ -48,6 +49,7 @@ def write_report(
     answers: Sequence[Answer],
     similarities: Sequence[Similarity],
     judgments: Sequence[Judgment],
+    preferences: Sequence[Preference],
     manifests: Mapping[str, Manifest],
     findings: Sequence[str],
     out: Path,
@@ -63,11 +65,18 @@ def write_report(
         answers: both arms' answers.
         similarities: exact match and chrF of each answer.
         judgments: the judge's replies.
+        preferences: what they come to for each pair of answers, as the tables count it.
         manifests: stage name to manifest, in the order in which the stages ran.
         findings: sentences that a reader should keep in mind.
         out: the folder; made if it is absent.
     """
-    cases = build_cases(prompts, answers=answers, similarities=similarities, judgments=judgments)
+    cases = build_cases(
+        prompts,
+        answers=answers,
+        similarities=similarities,
+        judgments=judgments,
+        preferences=preferences,
+    )
     loss = loss_figure(curve, best_step=results.best_step)
     markdown = render_markdown(
         results,

@@ -1,12 +1,13 @@
 """The questions of the report, each with its answers, their scores and the judge's replies.
 
-Joins records by question and turn; scores nothing. Which arm a question favours is read off what
-was scored: exact match where the two differ in it, else the judge where all its readable replies
-agree. That is asked of each opponent and adapter by itself: a *view* of the question.
+Joins records by question and turn; scores nothing. Which arm a question favours is its scored
+preference, counted as the tables count it, so that what a filter leaves is what a table says. That
+is asked of each opponent and adapter by itself: a *view* of the question.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +19,7 @@ from tuneproof.stats.lengths import length_band
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tuneproof.records import Answer, Judgment, Prompt, Similarity
+    from tuneproof.records import Answer, Judgment, Preference, Prompt, Similarity
 
 STOPS = {
     Stop.EOS: "stopped by itself",
@@ -28,8 +29,8 @@ STOPS = {
     Stop.ERROR: "failed",
 }
 """Why an answer ended, in words."""
-Result = Literal["tuned", "opponent", "split", "tie", "unscored"]
-"""Whom a question favours. ``split``: what was said of it disagrees; ``unscored``: nothing was."""
+Result = Literal["tuned", "opponent", "tie", "unscored", "none"]
+"""Whom a question favours. ``unscored``: it was judged and has no value; ``none``: it was not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +102,9 @@ class Turn:
 class View:
     """One opponent and adapter on a question: whom it favours, and what it can be searched by.
 
-    ``orders_disagree`` is whether, at any turn, a judge's readable replies in both orders do not
-    prefer the same. ``length`` is the band of tuned's length (see ``length_band``), all turns
-    together; empty where an answer is missing.
+    ``orders_disagree`` is whether, at any turn, both orders do not prefer the same. ``length`` is
+    the band of tuned's length (see ``length_band``), all turns together; empty where an answer is
+    missing.
     """
 
     against: str
@@ -114,13 +115,13 @@ class View:
 
     @property
     def said(self) -> str:
-        """``favours tuned``, ``favours base``, ``undecided``, ``tie`` or ``not scored``."""
+        """``favours tuned``, ``favours base``, ``tie``, ``not scored`` or ``not compared``."""
         return {
             "tuned": "favours tuned",
             "opponent": f"favours {self.against}",
-            "split": "undecided",
             "tie": "tie",
             "unscored": "not scored",
+            "none": "not compared",
         }[self.result]
 
 
@@ -183,9 +184,10 @@ def build_cases(
     answers: Sequence[Answer],
     similarities: Sequence[Similarity],
     judgments: Sequence[Judgment],
+    preferences: Sequence[Preference],
 ) -> Cases:
     """Join the records of each question; its turns follow one another in ``prompts``."""
-    joined = _Joined(answers, similarities, judgments)
+    joined = _Joined(answers, similarities, judgments, preferences)
     questions: dict[tuple[str, str], list[Prompt]] = {}
     for prompt in prompts:
         questions.setdefault((prompt.benchmark, prompt.question_id), []).append(prompt)
@@ -207,12 +209,17 @@ class _Joined:
         answers: Sequence[Answer],
         similarities: Sequence[Similarity],
         judgments: Sequence[Judgment],
+        preferences: Sequence[Preference],
     ) -> None:
         self.answers = {(a.question_id, a.turn, a.arm, a.adapter): a for a in answers}
         self.similarities = {(s.question_id, s.arm, s.adapter): s for s in similarities}
         self.judgments: dict[tuple[str, int], list[Judgment]] = {}
         for j in judgments:
             self.judgments.setdefault((j.question_id, j.turn), []).append(j)
+        self.preferences: dict[tuple[str, Arm, int], list[Preference]] = {}
+        for p in preferences:
+            self.preferences.setdefault((p.question_id, p.opponent, p.adapter), []).append(p)
+        self.compared = {(p.benchmark, p.opponent) for p in preferences}
         self.adapters = sorted({a.adapter for a in answers if a.arm is Arm.TUNED} or {1})
         self.by_arm = {
             arm: {a.question_id for a in answers if a.arm is arm}
@@ -229,7 +236,6 @@ def _case(position: int, prompts: Sequence[Prompt], joined: _Joined) -> Case:
     others = [arm for arm, asked in joined.by_arm.items() if first.question_id in asked]
     opponents = [Arm.BASE, *others]
     turns = tuple(_turn(prompt, opponents, joined) for prompt in prompts)
-    judged = [j for p in prompts for j in joined.judgments.get((p.question_id, p.turn), [])]
     return Case(
         number=position,
         question_id=first.question_id,
@@ -241,7 +247,8 @@ def _case(position: int, prompts: Sequence[Prompt], joined: _Joined) -> Case:
                 opponent,
                 joined.shown_as(adapter),
                 turns,
-                [j for j in judged if j.opponent is opponent and j.adapter == adapter],
+                joined.preferences.get((first.question_id, opponent, adapter), []),
+                compared=(first.benchmark, opponent) in joined.compared,
             )
             for opponent in opponents
             for adapter in joined.adapters
@@ -340,40 +347,36 @@ def _how_sure(judgment: Judgment) -> str:
 
 
 def _view(
-    opponent: Arm, adapter: int, turns: Sequence[Turn], judgments: Sequence[Judgment]
+    opponent: Arm,
+    adapter: int,
+    turns: Sequence[Turn],
+    preferences: Sequence[Preference],
+    *,
+    compared: bool,
 ) -> View:
-    """Whom exact match favours, where the two differ in it; else whom all readable replies do."""
+    """``compared`` is whether a judge compared answers of the benchmark with the opponent's."""
     ours = [t.side(Arm.TUNED, adapter) for t in turns]
     theirs = [t.side(opponent) for t in turns]
-    said = {p for j in judgments if (p := _preferred(j)) is not None}
     exact, other = ours[0].exact, theirs[0].exact
-    result: Result
-    if exact is not None and other is not None and exact != other:
-        result = "tuned" if exact else "opponent"
-    elif said == {Arm.TUNED}:
-        result = "tuned"
-    elif said == {opponent}:
-        result = "opponent"
-    elif said - {"tie"}:
-        result = "split"
-    else:
-        result = "tie" if said or exact is not None else "unscored"
+    result: Result = "none"
+    if preferences:
+        result = _favoured([p.value for p in preferences if p.value is not None])
+    elif not compared and exact is not None and other is not None:
+        result = "tie" if exact == other else "tuned" if exact else "opponent"
     texts = [[s.text for s in sides if s.text is not None] for sides in (ours, theirs)]
     whole = all(len(said_by) == len(turns) for said_by in texts)
     return View(
         against=opponent.value,
         adapter=adapter,
         result=result,
-        orders_disagree=_orders_disagree(judgments),
+        orders_disagree=any(p.orders_agree is False for p in preferences),
         length=length_band(*(sum(map(len, said_by)) for said_by in texts)) if whole else "",
     )
 
 
-def _orders_disagree(judgments: Sequence[Judgment]) -> bool:
-    """As ``Preference.orders_agree`` has it, of any turn: a tie in one order alone disagrees."""
-    orders: dict[tuple[str, int], dict[Arm, str]] = {}
-    for j in judgments:
-        preferred = _preferred(j)
-        if preferred is not None:
-            orders.setdefault((j.judge, j.turn), {})[j.first] = preferred
-    return any(len(set(by_first.values())) > 1 for by_first in orders.values())
+def _favoured(values: Sequence[float]) -> Result:
+    """By the mean of what was scored, as ``Tally`` counts questions: a tie is one half, exactly."""
+    if not values:
+        return "unscored"
+    mean = math.fsum(values) / len(values)
+    return "tie" if mean == 0.5 else "tuned" if mean > 0.5 else "opponent"

@@ -134,14 +134,30 @@ def verdict_figure(results: Results) -> Figure:
 
 
 def reasons(results: Results) -> list[str]:
-    """The verdict's reasons, without what its sentence has said already."""
+    """The verdict's reasons but those that its sentence has said already."""
     said = results.verdict.sentence.casefold()
     return [r for r in results.verdict.reasons if r.rstrip(".").casefold() not in said]
 
 
+def unfinished(results: Results) -> bool:
+    """Whether a stage is still to be run, and is not just gone with its results all used."""
+    return any(not m.later for m in results.missing)
+
+
+def not_whole(results: Results) -> str:
+    """Before the list of the stages that are missing."""
+    return "Not finished." if unfinished(results) else "Not whole."
+
+
+def lacks(results: Results, stage: str) -> str | None:
+    """In the place of what that stage would have brought: why it is not there; None where it is."""
+    missing = any(m.stage == stage for m in results.missing)
+    return f"not shown ({stage} has no result in this run)" if missing else None
+
+
 def outcome(results: Results) -> str:
     """The verdict in a word, or that there is none for want of a stage."""
-    if results.missing and results.verdict.estimate.value is None:
+    if unfinished(results) and results.verdict.estimate.value is None:
         return "no verdict yet"
     return results.verdict.outcome.value
 

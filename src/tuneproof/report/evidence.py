@@ -7,9 +7,10 @@ is said beside it, in ``pairwise``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tuneproof.report import content
 from tuneproof.report.content import METRICS, TITLES, Kind, pairwise_results
 from tuneproof.report.numbers import Shown, count, number, parts
 from tuneproof.report.pairwise import protocol_name
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 NOT_RECORDED = (
     "The verdict is not pre-registered: the results hold no record of a rule that was fixed before "
     "judging."
+)
+OWN_RECORD = (
+    "The record is a file of the run: it shows that what counts was fixed before the judgments "
+    "that are there, and cannot show whether earlier ones were removed with it."
 )
 NOT_TESTED = "The judge was not tested on control pairs: what its word is worth is not known."
 ALARMED = (
@@ -57,7 +62,9 @@ class Standing:
     @property
     def badge(self) -> str:
         """For the place beside the outcome."""
-        return "pre-registered" if self.registered else "not pre-registered"
+        return (
+            "pre-registered, by the run's own record" if self.registered else "not pre-registered"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +89,8 @@ class Controls:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What was found of one judge under one protocol. ``refused`` is one that may not decide."""
+    """What was found of one judge under one protocol. ``refused`` is one that may not decide;
+    ``sentence`` is empty where the report has said it before."""
 
     title: str
     sentence: str
@@ -97,11 +105,14 @@ def standing(results: Results) -> Standing:
     found = results.registration
     if found is None:
         return Standing(registered=False, sentence=NOT_RECORDED)
+    sentence = found.sentence
+    if found.differences:
+        sentence = sentence.removesuffix("; ".join(found.differences) + ".").rstrip()
+    elif found.registered:
+        sentence = f"{sentence} {OWN_RECORD}"
     return Standing(
         registered=found.registered,
-        sentence=found.sentence.removesuffix("; ".join(found.differences) + ".").rstrip()
-        if found.differences
-        else found.sentence,
+        sentence=sentence,
         changed=found.differences,
     )
 
@@ -215,19 +226,38 @@ def judges(results: Results) -> list[Judged]:
         else:
             same.append((name, found))
     several = len(results.benchmarks) > 1
-    blocks = []
+    blocks: list[Judged] = []
     for (judge, protocol, check), members in groups:
         rows = [
             row
             for name, found in members
             for row in _position(found, _of(name, found, several) if len(judged) > 1 else "")
         ]
-        blocks.append(_judged(judge, protocol, check, rows))
-    return blocks + [
-        _judged(b.ratings.judge, b.ratings.protocol, None, [])
+        blocks.append(
+            _judged(judge, protocol, check, [*_unparsed(results, judge, protocol), *rows])
+        )
+    blocks += [
+        _judged(
+            b.ratings.judge,
+            b.ratings.protocol,
+            None,
+            _unparsed(results, b.ratings.judge, b.ratings.protocol),
+        )
         for b in results.benchmarks.values()
         if b.ratings is not None
     ]
+    return _said_once(blocks, content.reasons(results))
+
+
+def _said_once(blocks: Iterable[Judged], said_above: Iterable[str]) -> list[Judged]:
+    """The blocks, without the sentence of a judge that was not tested where it was said before."""
+    said = set(said_above)
+    told = []
+    for it in blocks:
+        again = it.sentence in said and not it.controls and not it.refused
+        told.append(replace(it, sentence="") if again else it)
+        said.add(it.sentence)
+    return told
 
 
 def _judged(
@@ -249,6 +279,19 @@ def _judged(
     )
 
 
+def _unparsed(results: Results, judge: str, protocol: str) -> list[tuple[str, str]]:
+    """How many of a judge's replies could not be read, and why."""
+    found = next((r for r in results.replies if (r.judge, r.protocol) == (judge, protocol)), None)
+    if found is None:
+        return []
+    why = "; ".join(f"{reason} ({count(n)})" for reason, n in found.unparsed.items())
+    text = f"{count(sum(found.unparsed.values()))} of {count(found.n_replies)}"
+    if found.n_cut:
+        text += f" (with {count(found.n_cut)} on cut answers)"
+    text += f": {why}" if why else ""
+    return [("Replies that could not be read", text)]
+
+
 def _of(name: str, found: PairwiseResult, several: bool) -> str:
     """Which result a row is about, where there are several."""
     title = f"{TITLES.get(name, name)}, " if several else ""
@@ -266,10 +309,24 @@ def _controls(name: str, found: ControlAccuracy) -> Controls:
 
 
 def _position(found: PairwiseResult, suffix: str) -> Iterator[tuple[str, str]]:
-    yield f"Answer shown first preferred{suffix}", parts(found.first_preferred, percent=True).text
-    yield f"Both orders agree{suffix}", parts(found.order_agreement, percent=True).text
+    undecided = f"undecided: {' or '.join(['tied', *_without_reply(found)])}"
+    first = parts(found.first_preferred, percent=True, rest=undecided)
+    yield f"Answer shown first preferred{suffix}", first.text
+    alone = f"without two replies: {' or '.join(_without_reply(found) or ['not judged'])}"
+    agree = parts(
+        found.order_agreement, percent=True, rest=alone if found.orders == 2 else "judged"
+    )
+    yield f"Both orders agree{suffix}", agree.text
     if found.orders == 2:
         yield f"Pairs whose two orders disagree{suffix}", count(found.n_inconsistent)
+
+
+def _without_reply(found: PairwiseResult) -> list[str]:
+    """Why a pair may have no reply that says anything of the judge."""
+    told = (("not asked", found.n_not_asked), ("unparsed", found.n_unparsed))
+    reasons = [why for why, n in told if n]
+    # What has neither lacks an answer.
+    return reasons + (["not judged"] if found.pairs.unscored and not found.n_unparsed else [])
 
 
 def _drift(found: ReplyDrift | None) -> Iterator[tuple[str, str]]:

@@ -7,12 +7,13 @@ sentences are those of ``stats``, ``judge.accuracy`` and ``registration``.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tuneproof.judge.registering import registered, registration_of
 from tuneproof.records import Arm, Stop, preferred
 from tuneproof.registration import standing
-from tuneproof.results import Alarm, ReplyDrift
+from tuneproof.results import Alarm, JudgeReplies, ReplyDrift
 from tuneproof.stats.alarms import AnswerWatch, length_drift, unstopped
 from tuneproof.stats.pairwise import win_rate
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tuneproof.recipe import Recipe
-    from tuneproof.records import Answer, Preference, Prompt, Rating, RepeatedReply
+    from tuneproof.records import Answer, Judgment, Preference, Prompt, Rating, RepeatedReply
     from tuneproof.results import (
         BenchmarkResult,
         JudgeCheck,
@@ -87,17 +88,46 @@ def with_checks(
     }
 
 
+def replies(
+    judgments: Sequence[Judgment], cut_judgments: Sequence[Judgment], ratings: Sequence[Rating]
+) -> list[JudgeReplies]:
+    """What became of every judge's replies; of what needed none, nothing."""
+    groups: dict[tuple[str, str], list[Judgment | Rating]] = {}
+    cut: Counter[tuple[str, str]] = Counter()
+    asked: list[Judgment | Rating] = [j for j in (*judgments, *cut_judgments) if j.asked]
+    for told in [*asked, *ratings]:
+        groups.setdefault((told.judge, told.protocol), []).append(told)
+    cut.update((j.judge, j.protocol) for j in cut_judgments if j.asked)
+    return [
+        JudgeReplies(
+            judge=judge,
+            protocol=protocol,
+            n_replies=len(told_by),
+            n_cut=cut[judge, protocol],
+            unparsed=dict(
+                sorted(
+                    Counter(t.unparsed for t in told_by if t.unparsed is not None).items(),
+                    key=lambda it: (-it[1], it[0]),
+                )
+            ),
+        )
+        for (judge, protocol), told_by in groups.items()
+    ]
+
+
 def drift(repeats: Sequence[RepeatedReply]) -> ReplyDrift | None:
     """How far the second replies to the same requests are from the first; None without any."""
     if not repeats:
         return None
     both = [(r.p_first, r.p_again) for r in repeats]
     known = [(a, b) for a, b in both if a is not None and b is not None]
+    # A judge that says a word has no probabilities that could move.
+    weighed = any(p not in (0.0, 0.5, 1.0) for pair in known for p in pair)
     return ReplyDrift(
         n_repeated=len(repeats),
         n_compared=len(known),
         n_changed=sum(preferred(a) != preferred(b) for a, b in known),
-        mean_shift=math.fsum(abs(a - b) for a, b in known) / len(known) if known else None,
+        mean_shift=math.fsum(abs(a - b) for a, b in known) / len(known) if weighed else None,
     )
 
 

@@ -6,15 +6,15 @@ it stands in a line or a table. What is said is chosen in ``content`` and ``case
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from tuneproof.report import content, evidence
 from tuneproof.report.experiment import experiment, in_one_line
 from tuneproof.report.meanings import meanings
-from tuneproof.report.numbers import NOT_MEASURED, Shown, count, duration
+from tuneproof.report.numbers import NOT_MEASURED, Shown, count, duration, moment
 from tuneproof.report.provenance import (
     ledger_rows,
+    machine_notes,
     package_sets,
     plan_rows,
     preflight_groups,
@@ -24,7 +24,7 @@ from tuneproof.report.provenance import (
     training_rows,
 )
 from tuneproof.report.tables import to_markdown
-from tuneproof.report.untrusted import visible
+from tuneproof.report.untrusted import cell, fence, inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,29 +37,6 @@ if TYPE_CHECKING:
     from tuneproof.results import ArmPair, Results
 
 _N_SAMPLES = 6
-_SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
-_BLOCK_START = re.compile(r"^([#+\-=>:~]|\d+(?=[.)]))")
-
-
-def inline(text: str) -> str:
-    """Text for one line: no markup in it takes effect, line feeds become spaces."""
-    line = " ".join(visible(text).split())
-    line = _SPECIAL.sub(lambda m: {"<": "&lt;", "&": "&amp;"}.get(m[0], "\\" + m[0]), line)
-    return _BLOCK_START.sub(lambda m: m[0] + "\\" if m[0].isdigit() else "\\" + m[0], line)
-
-
-def cell(text: str) -> str:
-    """Text for a table's cell: as ``inline``, but free to begin like a block."""
-    line = " ".join(visible(text).split())
-    return _SPECIAL.sub(lambda m: {"<": "&lt;", "&": "&amp;"}.get(m[0], "\\" + m[0]), line)
-
-
-def fence(text: str, *, language: str = "text") -> str:
-    """A fenced block that the text cannot end."""
-    text = visible(text)
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    ticks = "`" * max(3, longest + 1)
-    return f"{ticks}{language}\n{text}\n{ticks}"
 
 
 def render_markdown(
@@ -81,7 +58,7 @@ def render_markdown(
         *_data(results),
         *_answers(cases),
         *_ran(results, manifests),
-        *_reproduce(results, recipe_text),
+        *_reproduce(results, recipe, recipe_text),
         "## What these numbers mean",
         _list(f"**{term}.** {cell(text)}" for term, text in meanings(results, recipe)),
     ]
@@ -116,10 +93,14 @@ def _verdict(results: Results, recipe: Recipe, findings: Sequence[str]) -> list[
     figure = content.verdict_figure(results)
     standing, beside = evidence.standing(results), evidence.beside_verdict(results)
     more = "".join(f"; {cell(part)}" for part in (beside, figure.explained) if part)
-    blocks = [f"# {inline(results.verdict.sentence)}", inline(in_one_line(results, recipe))]
+    blocks = [
+        f"# {inline(results.name)}",
+        f"**{cell(results.verdict.sentence)}**",
+        inline(in_one_line(results, recipe)),
+    ]
     if results.missing:
         blocks += [
-            "> **Not finished.** This is a report of what the run holds. Missing:",
+            f"> **{content.not_whole(results)}** This is a report of what the run holds. Missing:",
             _list(f"{m.stage}: {inline(m.why)}. {inline(m.command)}" for m in results.missing),
         ]
     blocks += [
@@ -129,9 +110,12 @@ def _verdict(results: Results, recipe: Recipe, findings: Sequence[str]) -> list[
     alarms = evidence.alarms(results)
     if alarms:
         blocks += [_quote(evidence.ALARMED), _list(inline(alarm) for alarm in alarms)]
-    reasons = content.reasons(results)
-    if reasons:
-        blocks.append(_list(inline(reason) for reason in reasons))
+    if reasons := content.reasons(results):
+        # Without words between them two lists are one.
+        blocks += [
+            "What the verdict rests on, and what to bear in mind:",
+            _list(inline(reason) for reason in reasons),
+        ]
     blocks += [cell(content.rule(recipe.verdict)), inline(standing.sentence)]
     if standing.changed:
         blocks.append(_list(inline(change) for change in standing.changed))
@@ -182,7 +166,7 @@ def _measures(results: Results) -> list[str]:
         elif not shown.pairwise:
             blocks.append(f"Pairwise win rate: {NOT_MEASURED} (no judge compared the answers).")
         for found in shown.pairwise:
-            blocks += _pairwise(found)
+            blocks += _pairwise(found, content.reasons(results))
     placebo = evidence.placebo(results)
     if placebo is not None:
         blocks += ["### Placebo", inline(placebo.sentence), f"{cell(placebo.caption)}:"]
@@ -200,7 +184,7 @@ def _loss_split(title: str, what: str, pairs: Mapping[str, ArmPair]) -> list[str
     return [title, _table((what, "Base", "Tuned", "Difference (tuned − base)"), rows)]
 
 
-def _pairwise(p: Pairwise) -> list[str]:
+def _pairwise(p: Pairwise, said_above: Sequence[str]) -> list[str]:
     blocks = [
         f"#### {cell(p.title)}",
         f"{cell(p.caption)}:",
@@ -209,10 +193,13 @@ def _pairwise(p: Pairwise) -> list[str]:
     for split in p.splits:
         rows = [(cell(name), _full(shown)) for name, shown in split.rows]
         blocks.append(_table((split.title, "Win rate of tuned"), rows))
+        blocks += [inline(split.note)] if split.note else []
     for table in p.tables:
         blocks += _own_table(table)
     if p.decomposed is not None:
-        blocks += [f"##### {cell(p.decomposed.title)}", inline(p.decomposed.sentence)]
+        blocks.append(f"##### {cell(p.decomposed.title)}")
+        if p.decomposed.sentence not in said_above:
+            blocks.append(inline(p.decomposed.sentence))
         if p.decomposed.rows:
             blocks.append(_pair_table(p.decomposed.rows))
     return blocks
@@ -228,10 +215,9 @@ def _judges(results: Results) -> list[str]:
         return []
     blocks = ["## Does the judge earn its place?"]
     for it in found:
-        blocks += [
-            f"### {cell(it.title)}",
-            _quote(it.sentence) if it.refused else inline(it.sentence),
-        ]
+        blocks.append(f"### {cell(it.title)}")
+        if it.sentence:
+            blocks.append(_quote(it.sentence) if it.refused else inline(it.sentence))
         if it.controls:
             head = ("The right answer", "Named better in both orders", "Orders contradict", "Ties")
             rows = [
@@ -282,7 +268,7 @@ def _data(results: Results) -> list[str]:
     )
     return [
         "## Data",
-        table if rows else "Rows: not prepared.",
+        table if rows else f"Rows: {content.lacks(results, 'prepare') or 'not prepared'}.",
         "### Preflight",
         inline(preflight_said(results)),
         *([listed] if found else []),
@@ -353,7 +339,7 @@ def _ran(results: Results, manifests: Mapping[str, Manifest]) -> list[str]:
         (
             cell(run.stage),
             str(run.manifest.version),
-            cell(run.manifest.started),
+            cell(moment(run.manifest.started)),
             duration(run.manifest.duration_s),
             cell(run.manifest.device),
             cell(run.checkout),
@@ -367,12 +353,13 @@ def _ran(results: Results, manifests: Mapping[str, Manifest]) -> list[str]:
     return blocks
 
 
-def _reproduce(results: Results, recipe_text: str) -> list[str]:
+def _reproduce(results: Results, recipe: Recipe, recipe_text: str) -> list[str]:
     name = f"{results.name}.yaml"
     return [
         "## How to reproduce",
         f"Save this recipe, in which every default is written out, as {cell(name)}:",
         fence(recipe_text.rstrip("\n"), language="yaml"),
+        *(inline(note) for note in machine_notes(recipe)),
         "and run it:",
         fence(f"tuneproof run {name}", language="sh"),
     ]

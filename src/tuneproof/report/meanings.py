@@ -32,7 +32,10 @@ _DEGREES = re.compile(r"\bt\(\d+\)")
 
 def meanings(results: Results, recipe: Recipe) -> list[tuple[str, str]]:
     """(Term, meaning) of every measure that the report shows."""
-    n_adapters = 1 + len(results.other_trainings)
+    # Where the trainings are gone, the answers still tell of how many.
+    n_adapters = max(
+        [1 + len(results.other_trainings), *(b.n_adapters for b in results.benchmarks.values())]
+    )
     level = f"{results.verdict.estimate.level * 100:g} %"
     methods = (_DEGREES.sub("Student's t", e.method) for e in _estimates(results))
     found = list(dict.fromkeys(m for m in methods if m not in ("", "none")))
@@ -50,8 +53,9 @@ def meanings(results: Results, recipe: Recipe) -> list[tuple[str, str]]:
             f"“1.20 (1.10 to 1.30, n = 96)” is a value, its {level} interval (unless another "
             "level is named) and the number of questions it rests on. The interval covers the "
             f"chance of having drawn these questions and not others of their kind. {seeds}"
-            "Turns and orders of one question count as one. Unscored questions are counted apart, "
-            "never as wrong." + made_by,
+            "Turns and orders of one question count as one. Unscored is a question that was asked "
+            "and has no value, since an answer failed or a reply could not be read; it is counted "
+            "apart, never as wrong. A tie has a value." + made_by,
         ),
         (
             HELDOUT_LOSS.label,
@@ -127,8 +131,9 @@ def _of_evidence(results: Results) -> list[tuple[str, str]]:
             (
                 "Pre-registered",
                 "The rule of the verdict, the questions, the opponents and the judge's settings "
-                "were recorded, with a digest, before anything was judged, and are as they were: "
-                "nobody chose what counts after seeing what came out.",
+                "were recorded in the run, with a digest, before anything in it was judged, and "
+                "are as they were: they were not chosen after seeing these judgments. Whoever "
+                "removes the record and the judgments can begin again, and no run can show that.",
             )
         )
     pairs = [r for b in results.benchmarks.values() for r in pairwise_results(b)]

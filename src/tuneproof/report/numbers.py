@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,36 +49,26 @@ class Shown:
         return f"{self.text}; detectable: {self.detectable}" if self.detectable else self.text
 
 
-def show(
-    estimate: Estimate | None,
-    *,
-    percent: bool = False,
-    signed: bool = False,
-    digits: int | None = None,
-) -> str:
-    """One line for an estimate; ``parts`` says what the options mean."""
-    return parts(estimate, percent=percent, signed=signed, digits=digits).text
-
-
 def parts(
     estimate: Estimate | None,
     *,
     percent: bool = False,
     signed: bool = False,
     digits: int | None = None,
+    rest: str = "unscored",
 ) -> Shown:
     """An estimate in words, part by part.
 
     ``percent`` writes a share as a percentage. ``signed`` marks a difference: it carries its sign,
     and a difference of percentages is in points. ``digits`` (by default 1 for percentages, else 3)
     grows a little where a bound that is not zero would be rounded to zero. A level other than 95 %
-    is named.
+    is named. ``rest`` is what the questions are that it does not rest on.
     """
     if estimate is None:
         return Shown(value=NOT_MEASURED, interval="", n="", measured=False)
     n = f"n = {count(estimate.n_scored)}"
     if estimate.n_unscored:
-        n += f", {count(estimate.n_unscored)} unscored"
+        n += f", {count(estimate.n_unscored)} {rest}"
     if estimate.value is None:
         return Shown(value=estimate.note or NOT_MEASURED, interval="", n=n, measured=False)
     scale = 100.0 if percent else 1.0
@@ -160,6 +151,18 @@ def duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def moment(started: str) -> str:
+    """A time as manifests hold it, ISO 8601 with its zone, to the minute: ``2025-11-03 14:02 UTC``.
+
+    What is no such time is shown as it is: a manifest is read, not made.
+    """
+    try:
+        at = datetime.fromisoformat(started)
+    except ValueError:
+        return started
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if at.tzinfo else f"{at:%Y-%m-%d %H:%M}"
 
 
 def size(n_bytes: int) -> str:

@@ -1,27 +1,24 @@
 """``index.html``: the report as one file that needs nothing else, neither network nor neighbours.
 
-Every text that the template prints goes through ``visible`` and the engine's escaping, so a new
-line in the template cannot forget either; what the script shows went through ``embedded``. A
-content security policy lets exactly our own style and script run. What is said is chosen in
-``content`` and ``cases``, lines are placed in ``drawing`` and ``behaviour``.
+How text is made safe, and what may run, is ``frame``'s business; what the script shows went through
+``embedded``. What is said is chosen in ``content`` and ``cases``, lines are placed in ``drawing``
+and ``behaviour``.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib import resources
 from typing import TYPE_CHECKING
 
-from tuneproof.report import behaviour, content, drawing, evidence
+from tuneproof.report import behaviour, content, drawing, evidence, frame
 from tuneproof.report.cases import STOPS
 from tuneproof.report.embedded import embedded
 from tuneproof.report.experiment import experiment, in_one_line
 from tuneproof.report.meanings import meanings
-from tuneproof.report.numbers import Shown, are_numbers, count, duration, size, unbroken
+from tuneproof.report.numbers import Shown, are_numbers, count, duration, moment, size
 from tuneproof.report.pairwise import decomposed
 from tuneproof.report.provenance import (
     ledger_rows,
+    machine_notes,
     package_sets,
     plan_rows,
     preflight_groups,
@@ -31,14 +28,12 @@ from tuneproof.report.provenance import (
     training_rows,
 )
 from tuneproof.report.tables import to_html
-from tuneproof.report.untrusted import visible
 from tuneproof.stats.lengths import BANDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jinja2 import Environment
-    from markupsafe import Markup
 
     from tuneproof.recipe import Recipe
     from tuneproof.records import LossPoint, Manifest
@@ -74,7 +69,7 @@ def render_page(
     from markupsafe import Markup
 
     behind = _behind(results)
-    style, script = _template("style.css"), "".join(_template(name) for name in SCRIPTS)
+    style, script = frame.part("style.css"), "".join(frame.part(name) for name in SCRIPTS)
     # These files are ours and hold no untrusted text. Nothing else on the page is marked safe but
     # the benchmarks' own tables, whose every cell ``to_html`` escapes, and the data, which
     # ``embedded`` lets hold no ``<``.
@@ -84,11 +79,14 @@ def render_page(
         .render(
             style=Markup(style),  # noqa: S704
             script=Markup(script),  # noqa: S704
-            policy=_policy(style, script),
+            policy=frame.policy(style, script),
             results=results,
             outcome=content.outcome(results),
             setup=in_one_line(results, recipe),
             experiment=experiment(results, recipe),
+            not_whole=content.not_whole(results),
+            no_rows=content.lacks(results, "prepare") or "not prepared",
+            no_losses=content.lacks(results, "train") or "not measured (no loss was logged)",
             figure=content.verdict_figure(results),
             beside=evidence.beside_verdict(results),
             standing=evidence.standing(results),
@@ -133,71 +131,27 @@ def render_page(
             answer_plan=plan_rows(manifests),
             registration=registration_rows(results),
             recipe_text=recipe_text.rstrip("\n"),
+            machine_notes=machine_notes(recipe),
             meanings=meanings(results, recipe),
         )
     )
 
 
-def _template(name: str) -> str:
-    folder = resources.files("tuneproof.report") / "templates"
-    return (folder / name).read_text("utf-8")
-
-
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("tuneproof.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
+    environment = frame.environment()
     environment.filters.update(
         count=count,
         duration=duration,
+        moment=moment,
         size=size,
         waterfalls=_waterfalls,
         rates=_rates,
-        as_written=_as_written,
         are_numbers=are_numbers,
         html_table=lambda table: Markup(to_html(table)),  # noqa: S704
     )
     return environment
-
-
-def _finalize(value: object) -> object:
-    """What the template prints: text made visible, no line ending between a number and its unit;
-    text that is already markup left alone."""
-    if isinstance(value, str) and not hasattr(value, "__html__"):
-        return unbroken(visible(value))
-    return value
-
-
-def _as_written(text: str) -> Markup:
-    """Text to be read or copied to the character: made visible and escaped, and no more."""
-    from markupsafe import escape
-
-    return escape(visible(text))
-
-
-def _policy(style: str, script: str) -> str:
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"style-src {_hash(style)}",
-            f"script-src {_hash(script)}",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _bars(results: Results, recipe: Recipe) -> list[drawing.IntervalBar]:

@@ -23,7 +23,7 @@ from tuneproof.report.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from tuneproof.results import (
         AlpacaEvalLine,
@@ -50,13 +50,28 @@ _DECIDES = "reference-chrf"
 """The protocol that asks nobody: every match is decided by nearness to the reference."""
 
 
+TURNS_APART = (
+    "The win rate of all turns is not between those of the turns: it is the mean over questions of "
+    "what was scored of each, so that where one turn is unscored, the other counts for the whole "
+    "question."
+)
+PAIRS_BY_LENGTH = (
+    "The lengths are those of single pairs of answers, one a turn and adapter; the filter among "
+    "the answers below takes all turns of a question together."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The win rate of the parts of a benchmark: its turns, categories, lengths or adapters."""
+    """The win rate of the parts of a benchmark: its turns, categories, lengths or adapters.
+
+    ``note`` is what to know when it is read beside other numbers; empty where nothing is.
+    """
 
     title: str
     rows: tuple[tuple[str, Shown], ...]
     estimates: tuple[Estimate, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +133,20 @@ def pairwise(result: PairwiseResult) -> Pairwise:
         *_matches(result.mt_bench),
     ]
     splits = (
-        _split("By turn", {f"turn {name}": e for name, e in result.by_turn.items()}),
-        _split("By category", result.by_category),
-        _split("By length", {f"tuned {name}": e for name, e in result.by_length.items()}),
-        _split("By adapter", {f"adapter {name}": e for name, e in result.by_adapter.items()}),
+        _split(
+            "By turn",
+            {f"turn {name}": e for name, e in result.by_turn.items()},
+            of=result,
+            note=TURNS_APART if _outside(result.win_rate, result.by_turn.values()) else "",
+        ),
+        _split("By category", result.by_category, of=result),
+        _split(
+            "By length",
+            {f"tuned {name}": e for name, e in result.by_length.items()},
+            of=result,
+            note=PAIRS_BY_LENGTH if result.pairs.total > result.questions.total else "",
+        ),
+        _split("By adapter", {f"adapter {n}": e for n, e in result.by_adapter.items()}, of=result),
     )
     against = opponent_name(result.opponent)
     return Pairwise(
@@ -196,8 +221,8 @@ def _length_controlled(found: LengthControlled | None) -> list[tuple[str, str]]:
         (
             "Win rate at equal length, fitted to this match",
             parts(found.fitted, percent=True).full
-            + f"; tuned is longer {count(found.n_longer)} times, shorter "
-            f"{count(found.n_shorter)} times",
+            + f"; of the pairs, tuned is longer in {count(found.n_longer)} and shorter in "
+            f"{count(found.n_shorter)}",
         ),
     ]
 
@@ -301,9 +326,26 @@ def _tally(tally: Tally) -> str:
     return f"{text}, {count(tally.unscored)} unscored" if tally.unscored else text
 
 
-def _split(title: str, estimates: Mapping[str, Estimate]) -> Split:
+def _outside(whole: Estimate, parts_of: Iterable[Estimate]) -> bool:
+    """Whether a rate is above or below those of all its parts."""
+    values = [e.value for e in parts_of if e.value is not None]
+    return (
+        whole.value is not None and bool(values) and (not min(values) <= whole.value <= max(values))
+    )
+
+
+def _split(
+    title: str, estimates: Mapping[str, Estimate], *, of: PairwiseResult, note: str = ""
+) -> Split:
+    """With a word where an interval is not of the kind that the whole win rate's is."""
+
+    def label(name: str, e: Estimate) -> str:
+        students = "bootstrap" in of.win_rate.method and e.method.startswith("t(")
+        return f"{name} (Student's t)" if students else name
+
     return Split(
+        note=note,
         title=title,
-        rows=tuple((name, parts(e, percent=True)) for name, e in estimates.items()),
+        rows=tuple((label(name, e), parts(e, percent=True)) for name, e in estimates.items()),
         estimates=tuple(estimates.values()),
     )

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tuneproof.naming import listed, spoken
 from tuneproof.records import SEVERITIES
 from tuneproof.report.numbers import NOT_MEASURED, count, duration, number, share_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tuneproof.recipe import Recipe
     from tuneproof.records import Finding, Ledger, Manifest, TrainingSummary
     from tuneproof.results import Results
 
@@ -152,6 +154,23 @@ def registration_rows(results: Results) -> list[tuple[str, str]]:
     """The whole digest of what was fixed before judging; its sentence shows the beginning."""
     found = results.registration
     return [("SHA-256 of what was fixed", found.digest)] if found and found.digest else []
+
+
+def machine_notes(recipe: Recipe) -> list[str]:
+    """What in a recipe may not hold on another machine, a sentence each."""
+    notes = ["Paths and addresses in it are those of the machine that it ran on."]
+    read = [e.benchmark for e in recipe.evaluate if e.benchmark != "heldout"]
+    if recipe.assets is not None:
+        notes.append(
+            f"Files of benchmarks were looked for in the folder {recipe.assets}: the recipe's "
+            "assets names it, or the environment's TUNEPROOF_ASSETS."
+        )
+    elif read:
+        notes.append(
+            f"Files of {listed(spoken(name) for name in read)} that are not fetched are looked for "
+            "in the folder that the environment's TUNEPROOF_ASSETS names (tuneproof assets list)."
+        )
+    return notes
 
 
 def plan_rows(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:

@@ -33,7 +33,14 @@ def read_results(path: Path) -> Results:
         raise StageError("the report was not made", place=str(path), remedy=again) from None
     except (ValueError, TypeError, KeyError):
         raise StageError("is no results.json of tuneproof", place=str(path), remedy=again) from None
-    if not isinstance(found, int) or found > FORMAT:
+    if type(found) is not int or found < 1:  # true is an int to Python, and no format
+        raise StageError(
+            "is no format of tuneproof's results",
+            place=f"{path}: format",
+            value=json.dumps(found),
+            remedy=again,
+        )
+    if found > FORMAT:
         raise StageError(
             f"is of a newer version of tuneproof: this one reads formats up to {FORMAT}",
             place=f"{path}: format",

@@ -27,7 +27,7 @@ from tuneproof.records import (
 )
 from tuneproof.report.benchmarks import finished, judging_findings
 from tuneproof.report.build import write_report
-from tuneproof.report.judging import alarms, registration, with_checks
+from tuneproof.report.judging import alarms, registration, replies, with_checks
 from tuneproof.report.unfinished import STAGES, live_files, live_points, no_verdict
 from tuneproof.results import JudgeCheck, Results
 from tuneproof.stats.placebo import placebo_result
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from tuneproof.recipe import Recipe
+    from tuneproof.recipe import Recipe, VerdictRule
     from tuneproof.results import MissingStage
 
 R = TypeVar("R", bound=Record)
@@ -73,6 +73,7 @@ def report_run(
     preferences = rows("judge/preferences.jsonl", Preference)
     similarities = rows("judge/similarity.jsonl", Similarity)
     judgments = rows("judge/judgments.jsonl", Judgment)
+    cut_judgments = rows("judge/cut_judgments.jsonl", Judgment)
     losses = rows("generate/heldout_loss.jsonl", SequenceLoss)
     ratings = rows("judge/ratings.jsonl", Rating)
     rule = recipe.verdict
@@ -88,7 +89,7 @@ def report_run(
         ratings=ratings,
         seed=recipe.seed,
         cuts=rows("judge/cut_preferences.jsonl", CutPreference),
-        cut_judgments=rows("judge/cut_judgments.jsonl", Judgment),
+        cut_judgments=cut_judgments,
         model_name=recipe.model_name,
     )
     benchmarks = with_checks(
@@ -112,12 +113,14 @@ def report_run(
             similarities=similarities,
             benchmarks=benchmarks,
         )
-        if rule.beat_placebo and not without
+        if rule.beat_placebo and not without & _rests_on(rule)
         else None
     )
     manifests = {s: m for s in STAGES if s not in without and (m := run.manifest(s)) is not None}
     trainings = _trainings(manifests.get("train"), run)
     training = trainings[0] if trainings else None
+    # Where the trainings are gone, the answers still tell how many there were.
+    adapters = {a.adapter for a in answers if a.arm is Arm.TUNED}
     found = findings(
         recipe, training=training, prompts=prompts, answers=answers, manifests=manifests
     ) + judging_findings(recipe, benchmarks)
@@ -127,11 +130,12 @@ def report_run(
         rule,
         summary.heldout_loss,
         benchmarks,
-        seeds=max(1, len(trainings)),
+        seeds=max(1, len(trainings) or len(adapters)),
         placebo=placebo,
     )
-    if missing and verdict.estimate.value is None:
-        verdict = verdict.model_copy(update={"sentence": no_verdict(missing), "reasons": ()})
+    none_yet = no_verdict(missing)
+    if none_yet is not None and verdict.estimate.value is None:
+        verdict = verdict.model_copy(update={"sentence": none_yet, "reasons": ()})
     other = second_opinion(
         rule,
         verdict,
@@ -152,6 +156,7 @@ def report_run(
         if "judge" in without
         else registration(recipe, prompts, preferences, ratings, judge_dir=run.stage("judge")),
         placebo=placebo,
+        replies=tuple(replies(judgments, cut_judgments, ratings)),
         alarms=tuple(alarms(prompts, answers)),
         findings=tuple(found),
         preflight=_preflight(run),
@@ -169,10 +174,16 @@ def report_run(
         answers=answers,
         similarities=similarities,
         judgments=judgments,
+        preferences=preferences,
         manifests=manifests,
         findings=found,
         out=out,
     )
+
+
+def _rests_on(rule: VerdictRule) -> set[str]:
+    """The stages whose records the verdict's metric is made of."""
+    return {"generate"} if rule.metric == "heldout_loss" else {"generate", "judge"}
 
 
 def _curve(run: RunDir) -> list[LossPoint]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from tuneproof.report.untrusted import cell as escaped
 from tuneproof.report.untrusted import visible
 
 if TYPE_CHECKING:
@@ -196,20 +196,11 @@ def to_csv(table: Table) -> str:
     return out.getvalue()
 
 
-_MARKUP = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
-
-
 def to_markdown(table: Table) -> str:
     """A pipe table: names to the left, numbers to the right; the caption is left to the page."""
     ruler = ("---", *("---:" for _ in table.columns[1:]))
-    lines = [table.columns, ruler, *([_markdown(c) for c in row] for row in table.rows)]
+    lines = [table.columns, ruler, *([escaped(c) or NOT_GIVEN for c in row] for row in table.rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _markdown(cell: str) -> str:
-    line = " ".join(visible(cell).split())
-    escaped = {"<": "&lt;", "&": "&amp;"}
-    return _MARKUP.sub(lambda m: escaped.get(m[0], "\\" + m[0]), line) or NOT_GIVEN
 
 
 def to_html(table: Table) -> str:

@@ -7,47 +7,106 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from tuneproof.naming import listed
 from tuneproof.records import LossPoint
 from tuneproof.results import MissingStage
 from tuneproof.train.live import FILE, read_live
-from tuneproof.workspace import damaged_output
+from tuneproof.workspace import damaged_output, digest_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from tuneproof.records import Manifest
     from tuneproof.train.live import LiveLine
     from tuneproof.workspace import RunDir
 
 STAGES = ("prepare", "train", "generate", "judge")
 """What a report is made from, in order."""
+NEEDED = ("generate", "judge")
+"""Judgments cannot be shown without the questions and answers that they are about."""
 
 
 def missing_stages(run: RunDir) -> tuple[MissingStage, ...]:
     """Those of the stages whose results a report cannot use: they never ran, did not finish, are
-    damaged, or are not of what lies in the run now."""
-    why = run.overtaken(STAGES)
-    for stage in STAGES:
-        manifest = run.manifest(stage)
-        damage = damaged_output(manifest, run) if manifest is not None else None
-        if damage is not None:
-            why[stage] = damage
-        elif manifest is None:
+    damaged or gone, or are not of what lies in the run now.
+
+    What was made from a result that is gone is there all the same, and its manifest says what it
+    was made from: it is shown, and the missing stage names it (``later``). What was made from
+    another result than the run holds now is not, nor is what rests on that.
+    """
+    manifests = {stage: run.manifest(stage) for stage in STAGES}
+    why: dict[str, str] = {}
+    outdated: set[str] = set()
+    for stage, manifest in manifests.items():
+        older = _other_input(run, manifests, stage) if manifest is not None else None
+        rests = [s for s in _read_by(manifest) if s in outdated or (s, stage) == NEEDED]
+        if manifest is None:
             why[stage] = _unfinished(run, stage)
-        elif stage not in why:
-            rests = [s for s in why if any(f.path.startswith(f"{s}/") for f in manifest.inputs)]
-            if rests:
-                why[stage] = f"it rests on {rests[0]}"
+        elif (damage := damaged_output(manifest, run)) is not None:
+            why[stage] = damage
+        elif older is not None:
+            why[stage] = f"{stage} {older}"
+        elif behind := next((s for s in rests if s in why), None):
+            why[stage] = f"it rests on {behind}"
+        if older is not None or outdated.intersection(_read_by(manifest)):
+            outdated.add(stage)
     place = shlex.quote(str(run.path))
-    return tuple(
-        MissingStage(
-            stage=stage,
-            why=why[stage],
-            command=f"tuneproof {stage} {place}/recipe.yaml --run-dir {place}",
+    found = []
+    for stage in (s for s in STAGES if s in why):
+        later = tuple(s for s in STAGES if s not in why and STAGES.index(s) > STAGES.index(stage))
+        if not (run.stage(stage) / "manifest.json").is_file():
+            begun = (run.stage(stage) / "begun.json").is_file()
+            if begun and later:
+                why[stage] = "its manifest.json is gone"
+            elif not begun and any(stage in _read_by(m) for m in manifests.values()):
+                why[stage] = "its results are gone"
+        found.append(
+            MissingStage(
+                stage=stage,
+                why=why[stage] + _shown(later),
+                command=f"tuneproof {stage} {place}/recipe.yaml --run-dir {place}",
+                later=later,
+            )
         )
-        for stage in STAGES
-        if stage in why
-    )
+    return tuple(found)
+
+
+def _shown(later: Sequence[str]) -> str:
+    if not later:
+        return ""
+    rest, are = ("rests", "is") if len(later) == 1 else ("rest", "are")
+    return f"; {listed(later)}, which {rest} on it, {are} shown as written"
+
+
+def _read_by(manifest: Manifest | None) -> list[str]:
+    """The stages whose outputs a stage read."""
+    inputs = manifest.inputs if manifest is not None else ()
+    return list(dict.fromkeys(f.path.partition("/")[0] for f in inputs))
+
+
+def _other_input(run: RunDir, manifests: Mapping[str, Manifest | None], stage: str) -> str | None:
+    """The first file that the stage read and that is another now; None where there is none.
+
+    A file that is gone is no other one, but where its stage was begun anew: what comes of that is
+    not what was read.
+    """
+    manifest = manifests[stage]
+    assert manifest is not None
+    for file in manifest.inputs:
+        source = file.path.partition("/")[0]
+        made = manifests.get(source)
+        if made is not None and file.sha256 not in {
+            f.sha256 for f in made.outputs if f.path == file.path
+        }:
+            return f"read an older {file.path} than there is now"
+        path = run.resolve(file.path)
+        if path.is_file():
+            if path.stat().st_size != file.bytes or digest_file(path) != file.sha256:
+                return f"read another {file.path} than there is now"
+        elif made is None and (run.stage(source) / "begun.json").is_file():
+            return f"read what {source} wrote before it was begun anew"
+    return None
 
 
 def _unfinished(run: RunDir, stage: str) -> str:
@@ -56,8 +115,8 @@ def _unfinished(run: RunDir, stage: str) -> str:
     if not (run.stage(stage) / "begun.json").is_file():
         return "it has not been run"
     lines = [line for path in live_files(run) for line in read_live(path)][-1:]
-    at = f", and reached step {lines[0].step:,} of {lines[0].steps:,}"
-    return f"it began{at if stage == 'train' and lines else ''}, and has not finished"
+    at = f", and reached step {lines[0].step:,} of {lines[0].steps:,}" if lines else ""
+    return f"it began{at if stage == 'train' else ''}, and has not finished"
 
 
 def live_files(run: RunDir) -> list[Path]:
@@ -81,8 +140,9 @@ def live_points(lines: Iterable[LiveLine]) -> list[LossPoint]:
     return [points[step] for step in sorted(points)]
 
 
-def no_verdict(missing: Sequence[MissingStage]) -> str:
-    """The sentence in a verdict's place."""
-    names = [m.stage for m in missing]
-    listed = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
-    return f"No verdict yet: {listed} {'have' if len(names) > 1 else 'has'} no result to rest on."
+def no_verdict(missing: Sequence[MissingStage]) -> str | None:
+    """The sentence in a verdict's place; None where nothing is missing that it would rest on."""
+    names = [m.stage for m in missing if not m.later]
+    if not names:
+        return None
+    return f"No verdict yet: {listed(names)} {'have' if names[1:] else 'has'} no result to rest on."

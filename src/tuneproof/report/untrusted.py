@@ -1,7 +1,7 @@
 """Text that others wrote (questions, answers, judges' replies), made safe to look at.
 
-What cannot be seen is made visible, what cannot be encoded is replaced. Escaping for HTML is the
-template engine's work and escaping for Markdown that of ``markdown``; both run after this.
+What cannot be seen is made visible, what cannot be encoded is replaced; for Markdown it is escaped
+or fenced after that. Escaping for HTML is the template engine's work.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ _CONTROLS = re.compile(
     "\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f]"  # no characters; tags
 )
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_MARKUP = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
+_BLOCK_START = re.compile(r"^([#+\-=>:~]|\d+(?=[.)]))")
 
 
 def visible(text: str) -> str:
@@ -38,3 +40,25 @@ def _symbol(match: re.Match[str]) -> str:
     if code == 0x7F:
         return "\u2421"
     return f"⟨U+{code:04X}⟩"
+
+
+# --- in Markdown -----------------------------------------------------------------------------
+
+
+def cell(text: str) -> str:
+    """Text for a table's cell: no markup in it takes effect, line feeds become spaces."""
+    line = " ".join(visible(text).split())
+    return _MARKUP.sub(lambda m: {"<": "&lt;", "&": "&amp;"}.get(m[0], "\\" + m[0]), line)
+
+
+def inline(text: str) -> str:
+    """Text for a line of its own: as ``cell``, and it begins no block either."""
+    return _BLOCK_START.sub(lambda m: m[0] + "\\" if m[0].isdigit() else "\\" + m[0], cell(text))
+
+
+def fence(text: str, *, language: str = "text") -> str:
+    """A fenced block that the text cannot end."""
+    text = visible(text)
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    ticks = "`" * max(3, longest + 1)
+    return f"{ticks}{language}\n{text}\n{ticks}"

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuneproof.stats.adapters import between_adapters
+from tuneproof.stats.bootstrap import Column, bootstrap_mean
 from tuneproof.stats.distributions import t_quantile
 from tuneproof.stats.estimates import Bounds, paired, paired_ratio, ratio_influences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from tuneproof.results import ArmPair, Estimate
 
@@ -30,12 +31,14 @@ Weighed = tuple[float, float]
 @dataclass(frozen=True, kw_only=True)
 class Across:
     """``first`` and ``second`` on the questions that both have, second − first, and the p value of
-    "they do not differ"; None where there is no interval."""
+    "they do not differ"; None where there is no interval. ``n_dropped`` places of these questions
+    have a value on one side alone, and count for neither."""
 
     first: Estimate
     second: Estimate
     difference: Estimate
     p: float | None
+    n_dropped: int = 0
 
 
 def across(
@@ -46,6 +49,8 @@ def across(
     level: float,
     bounds: Bounds | None = None,
     unit: str = "",
+    seeds: tuple[int, int] | None = None,
+    known: Collection[str] = (),
 ) -> Across:
     """Compare two tuned models.
 
@@ -60,23 +65,42 @@ def across(
         level: the confidence level.
         bounds: smallest and largest value of the measure, where it has any.
         unit: of the measure.
+        seeds: of the two runs, where each model's own interval is the bootstrap's, as its report's
+            is; see ``pairwise.win_rate``. The difference has Student's, and p belongs to that.
+        known: questions on which the two could not differ, their answers being the same.
     """
     shared = _places(first) & _places(second)
     one, other = (_pooled(side, shared) for side in (first, second))
     plain = all(weight == 1 for side in (one, other) for _, weight in side.values())
-    pair = _pair(one, other, questions, level=level, bounds=bounds, unit=unit, plain=plain)
+    pair = _pair(
+        one, other, questions, level=level, bounds=bounds, unit=unit, plain=plain, known=known
+    )
     extra = [_between(side, shared) for side in (first, second)]
     if any(extra):
         # Cut to the bounds once, when all that widens it is in.
-        pair = _pair(one, other, questions, level=level, bounds=None, unit=unit, plain=plain)
+        pair = _pair(
+            one, other, questions, level=level, bounds=None, unit=unit, plain=plain, known=known
+        )
     span = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     parts = [*extra[0], *extra[1]]
     difference = _widened(pair.difference, parts, bounds=span)
+    each = [
+        _widened(e, v, bounds=bounds) for e, v in zip((pair.base, pair.tuned), extra, strict=True)
+    ]
+    if seeds is not None:
+        each = [
+            _resampled(e, values, side, seed=seed, bounds=bounds) if len(side) == 1 else e
+            for e, values, side, seed in zip(
+                each, (one, other), (first, second), seeds, strict=True
+            )
+        ]
+    alone = _places(first) ^ _places(second)
     return Across(
-        first=_widened(pair.base, extra[0], bounds=bounds),
-        second=_widened(pair.tuned, extra[1], bounds=bounds),
+        first=each[0],
+        second=each[1],
         difference=difference,
         p=_p_of(one, other, difference, parts),
+        n_dropped=sum(question in one for question, _ in alone),
     )
 
 
@@ -125,6 +149,27 @@ def _places(adapters: Sequence[Mapping[Place, Weighed]]) -> set[Place]:
     return {place for values in adapters for place in values}
 
 
+def _resampled(
+    estimate: Estimate,
+    values: Mapping[str, Weighed],
+    side: Sequence[Mapping[Place, Weighed]],
+    *,
+    seed: int,
+    bounds: Bounds | None,
+) -> Estimate:
+    """The same value with the bootstrap's interval, its questions in the run's own order, so that
+    the resamples are those of its report."""
+    questions = [q for q in dict.fromkeys(q for q, _ in side[0]) if q in values]
+    column = Column(
+        values=[values[q][0] for q in questions],
+        clusters=questions,
+        n_unscored=estimate.n_unscored,
+        bounds=bounds,
+        unit=estimate.unit,
+    )
+    return bootstrap_mean(column, level=estimate.level, seed=seed)
+
+
 def _pooled(adapters: Sequence[Mapping[Place, Weighed]], shared: set[Place]) -> dict[str, Weighed]:
     """Adapters averaged at each place, then the places of each question."""
     at = {
@@ -151,6 +196,7 @@ def _pair(
     bounds: Bounds | None,
     unit: str,
     plain: bool,
+    known: Collection[str],
 ) -> ArmPair:
     if plain:
         return paired(
@@ -160,8 +206,9 @@ def _pair(
             level=level,
             bounds=bounds,
             unit=unit,
+            known=known,
         )
-    return paired_ratio(one, other, questions=questions, level=level, unit=unit)
+    return paired_ratio(one, other, questions=questions, level=level, bounds=bounds, unit=unit)
 
 
 def _influences(values: Mapping[str, Weighed]) -> tuple[float, dict[str, float]]:

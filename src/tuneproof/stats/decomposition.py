@@ -6,9 +6,14 @@ template, and with both also cut to equal length. With w, w₁ and w₂ the win 
     w − ½  =  (w − w₁)  +  (w₁ − w₂)  +  (w₂ − ½)
     whole     stopping     length        what remains
 
-Each part is a mean over questions of differences within the question, with the clustered interval
-of ``estimates``; the parts sum to the whole. The order is a choice: what stopping and length do
-together is counted as stopping, since an answer that does not stop is long because of that.
+Each part is a mean over questions of differences within the question, and the parts sum to the
+whole. Their intervals are made as the win rate's, from the same resamples of questions: where both
+rest on the same pairs, the whole's is the win rate's less one half. The order is a choice: what
+stopping and length do together is counted as stopping, since an answer that does not stop is long
+because of that.
+
+A pair whose texts a cut left alone has no part in what the cut did: its difference is nought and
+known. Only pairs that were cut, and judged again, leave room for doubt where all came out alike.
 
 Only pairs scored in all three conditions count, so that no part moves because another question came
 in; the rest are counted. How texts are cut is ``tuneproof.judge.cuts``' business.
@@ -20,20 +25,40 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from tuneproof.results import Decomposition
+from tuneproof.stats.bootstrap import Column, bootstrap_means
 from tuneproof.stats.estimates import SHARE_DIFFERENCE, mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tuneproof.records import CutPreference
     from tuneproof.results import Estimate
+    from tuneproof.stats.estimates import Bounds
+
+    Value = Callable[[float, float, float], float]
 
 SHARE_UNIT: Final = "share"
 FROM_ONE_HALF: Final = (-0.5, 0.5)
 _MINUS: Final = "\N{MINUS SIGN}"
 
 
-def decompose(rows: Sequence[CutPreference], *, level: float, n_rejudged: int = 0) -> Decomposition:
+_PARTS: Final[dict[str, tuple[Value, Bounds]]] = {
+    "whole": (lambda judged, stopped, equal: judged - 0.5, FROM_ONE_HALF),
+    "stopping": (lambda judged, stopped, equal: judged - stopped, SHARE_DIFFERENCE),
+    "length": (lambda judged, stopped, equal: stopped - equal, SHARE_DIFFERENCE),
+    "remaining": (lambda judged, stopped, equal: equal - 0.5, FROM_ONE_HALF),
+}
+"""Each of one pair's preferences as answered, stopped and at equal length; and what it can be."""
+
+_CHANGED: Final[dict[str, Callable[[CutPreference], bool | None]]] = {
+    "stopping": lambda row: row.cut_at_stop,
+    "length": lambda row: row.cut_to_length,
+}
+
+
+def decompose(
+    rows: Sequence[CutPreference], *, level: float, seed: int | None = None, n_rejudged: int = 0
+) -> Decomposition:
     """The parts of a win rate's distance from one half.
 
     The pairs of a question (its turns and adapters) are averaged first, as in a win rate. Where
@@ -42,6 +67,7 @@ def decompose(rows: Sequence[CutPreference], *, level: float, n_rejudged: int = 
     Args:
         rows: one for each pair, scored or not.
         level: the confidence level of the intervals.
+        seed: of the bootstrap, as in ``pairwise.win_rate``; None takes Student's t throughout.
         n_rejudged: how many replies the cut answers took.
     """
     scored = [
@@ -52,31 +78,17 @@ def decompose(rows: Sequence[CutPreference], *, level: float, n_rejudged: int = 
     n_as_answered = sum(r.as_answered is not None for r in rows)
     n_unscored = len({r.question_id for r in rows} - {r.question_id for r in scored})
 
-    def part(
-        value: Callable[[float, float, float], float], bounds: tuple[float, float]
-    ) -> Estimate:
-        adapters = sorted({r.adapter for r in scored})
-        values = _by_question(scored, value)
-        return mean(
-            list(values.values()),
-            list(values),
-            level=level,
-            n_unscored=n_unscored,
-            bounds=bounds,
-            unit=SHARE_UNIT,
-            adapters=[_by_question([r for r in scored if r.adapter == a], value) for a in adapters]
-            if len(adapters) > 1
-            else (),
-        )
-
+    parts = _estimates(scored, level=level, seed=seed, n_unscored=n_unscored)
     found = Decomposition(
-        whole=part(lambda judged, stopped, equal: judged - 0.5, FROM_ONE_HALF),
-        stopping=part(lambda judged, stopped, equal: judged - stopped, SHARE_DIFFERENCE),
-        length=part(lambda judged, stopped, equal: stopped - equal, SHARE_DIFFERENCE),
-        remaining=part(lambda judged, stopped, equal: equal - 0.5, FROM_ONE_HALF),
+        whole=parts["whole"],
+        stopping=parts["stopping"],
+        length=parts["length"],
+        remaining=parts["remaining"],
         n_pairs=len(scored),
         n_left_out=len(rows) - len(scored),
         n_lost_to_cuts=n_as_answered - len(scored),
+        n_cut_at_stop=_count(r.cut_at_stop for r in scored),
+        n_cut_to_length=_count(r.cut_to_length for r in scored),
         n_rejudged=n_rejudged,
         shortened_tuned=sum(r.shortened_tuned for r in rows),
         shortened_opponent=sum(r.shortened_opponent for r in rows),
@@ -84,9 +96,60 @@ def decompose(rows: Sequence[CutPreference], *, level: float, n_rejudged: int = 
     return found.model_copy(update={"sentence": sentence(found)})
 
 
-def _by_question(
-    rows: Sequence[CutPreference], value: Callable[[float, float, float], float]
-) -> dict[str, float]:
+def _estimates(
+    scored: Sequence[CutPreference], *, level: float, seed: int | None, n_unscored: int
+) -> dict[str, Estimate]:
+    """The whole and its parts, by name."""
+    adapters = sorted({r.adapter for r in scored})
+    columns = {}
+    for name, (value, bounds) in _PARTS.items():
+        values = _by_question(scored, value)
+        columns[name] = Column(
+            values=list(values.values()),
+            clusters=list(values),
+            n_unscored=n_unscored,
+            bounds=bounds,
+            unit=SHARE_UNIT,
+            known=_uncut(scored, name),
+        )
+    if seed is not None and len(adapters) == 1:
+        return bootstrap_means(columns, level=level, seed=seed)
+    return {
+        name: mean(
+            column.values,
+            column.clusters,
+            level=level,
+            n_unscored=n_unscored,
+            bounds=column.bounds,
+            unit=SHARE_UNIT,
+            known=column.known,
+            adapters=[
+                _by_question([r for r in scored if r.adapter == a], _PARTS[name][0])
+                for a in adapters
+            ]
+            if len(adapters) > 1
+            else (),
+        )
+        for name, column in columns.items()
+    }
+
+
+def _count(changed: Iterable[bool | None]) -> int | None:
+    """How many pairs a cut changed; None where that was not recorded."""
+    found = list(changed)
+    return None if None in found else sum(map(bool, found))
+
+
+def _uncut(scored: Sequence[CutPreference], part: str) -> set[str]:
+    """The questions on which a part is nought whatever the judge says: no text was changed."""
+    cut = _CHANGED.get(part)
+    if cut is None:
+        return set()
+    left = {r.question_id for r in scored}
+    return left - {r.question_id for r in scored if cut(r) is not False}
+
+
+def _by_question(rows: Sequence[CutPreference], value: Value) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for r in rows:
         assert r.as_answered is not None

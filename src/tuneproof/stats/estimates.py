@@ -32,9 +32,12 @@ Bounds = tuple[float, float]
 
 SHARE: Bounds = (0.0, 1.0)
 SHARE_DIFFERENCE: Bounds = (-1.0, 1.0)
+NOT_NEGATIVE: Bounds = (0.0, math.inf)
+"""Of a loss, or of a length."""
 
 _NOTHING = "nothing was scored"
 _TOO_FEW = "one question gives no interval"
+_KNOWN = "known, not estimated: no question could have another value"
 
 
 def mean(
@@ -46,6 +49,7 @@ def mean(
     bounds: Bounds | None = None,
     unit: str = "",
     adapters: Sequence[Mapping[str, float]] = (),
+    known: Collection[str] = (),
 ) -> Estimate:
     """The mean of ``values``, with a clustered interval.
 
@@ -61,6 +65,7 @@ def mean(
             spread in the data, they also make an interval possible: see ``_without_spread``.
         unit: the unit of the values.
         adapters: where ``values`` are averages over adapters, each adapter's value by question.
+        known: questions whose value could be no other: see ``_without_spread``.
     """
     assert len(values) == len(clusters), (len(values), len(clusters))
     n = len(values)
@@ -74,6 +79,7 @@ def mean(
         bounds=bounds,
         unit=unit,
         between=_between_means(adapters),
+        known=known,
     )
 
 
@@ -111,6 +117,7 @@ def paired(
     bounds: Bounds | None = None,
     unit: str = "",
     adapters: Sequence[Mapping[str, float]] = (),
+    known: Collection[str] = (),
 ) -> ArmPair:
     """One measure of both arms on the questions that both have, and the difference tuned − base.
 
@@ -125,11 +132,15 @@ def paired(
         bounds: the smallest and largest value of the measure.
         unit: the unit of the measure.
         adapters: where ``tuned`` is an average over adapters, each adapter's value by question.
+        known: questions on which the two arms could not differ, their answers being the same.
     """
     shared, n_unscored = _shared(base, tuned, questions)
 
     def of(
-        values: Sequence[float], limits: Bounds | None, several: Sequence[Mapping[str, float]] = ()
+        values: Sequence[float],
+        limits: Bounds | None,
+        several: Sequence[Mapping[str, float]] = (),
+        sure: Collection[str] = (),
     ) -> Estimate:
         return mean(
             values,
@@ -139,6 +150,7 @@ def paired(
             bounds=limits,
             unit=unit,
             adapters=several,
+            known=sure,
         )
 
     span = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
@@ -147,7 +159,7 @@ def paired(
     return ArmPair(
         base=of([base[q] for q in shared], bounds),
         tuned=of([tuned[q] for q in shared], bounds, each),
-        difference=of([tuned[q] - base[q] for q in shared], span, gains),
+        difference=of([tuned[q] - base[q] for q in shared], span, gains, known),
     )
 
 
@@ -157,13 +169,14 @@ def paired_ratio(
     *,
     questions: Collection[str],
     level: float,
+    bounds: Bounds | None = None,
     unit: str = "",
     adapters: Sequence[Mapping[str, tuple[float, float]]] = (),
 ) -> ArmPair:
     """``paired`` for a ratio of sums: (numerator, denominator) by question.
 
     The influence of a question on the difference of the two ratios is the difference of its
-    influences on each.
+    influences on each. ``bounds`` are of either ratio, such as ``NOT_NEGATIVE`` for a loss.
     """
     shared, n_unscored = _shared(base, tuned, questions)
     columns = [([arm[q][0] for q in shared], [arm[q][1] for q in shared]) for arm in (base, tuned)]
@@ -176,8 +189,13 @@ def paired_ratio(
     # The base arm is the same for all adapters: what they differ by is theirs alone.
     between = _between_ratios([{q: v[q] for q in shared if q in v} for v in adapters])
 
+    span = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
+
     def of(
-        value: float, influences: Sequence[float], several: BetweenAdapters | None = None
+        value: float,
+        influences: Sequence[float],
+        limits: Bounds | None,
+        several: BetweenAdapters | None = None,
     ) -> Estimate:
         return _estimate(
             value,
@@ -185,17 +203,18 @@ def paired_ratio(
             shared,
             level=level,
             n_unscored=n_unscored,
-            bounds=None,
+            bounds=limits,
             unit=unit,
             between=several,
         )
 
     return ArmPair(
-        base=of(base_value, base_parts),
-        tuned=of(tuned_value, tuned_parts, between),
+        base=of(base_value, base_parts, bounds),
+        tuned=of(tuned_value, tuned_parts, bounds, between),
         difference=of(
             tuned_value - base_value,
             [t - b for t, b in zip(tuned_parts, base_parts, strict=True)],
+            span,
             between,
         ),
     )
@@ -262,6 +281,7 @@ def _estimate(
     bounds: Bounds | None,
     unit: str,
     between: BetweenAdapters | None = None,
+    known: Collection[str] = (),
 ) -> Estimate:
     """Value and interval from the influences; see the module's docstring."""
     by_cluster: dict[str, list[float]] = {}
@@ -279,8 +299,12 @@ def _estimate(
         error = math.sqrt(squares * n_clusters / (n_clusters - 1))
         # What the rounding of a few thousand additions leaves of a spread of nought.
         flat = error <= 1e-13 * max(1.0, abs(value)) and not (between and between.variance)
-        if flat and bounds is not None:
-            low, high = _without_spread(value, n_clusters, bounds, level)
+        n_open = len(by_cluster.keys() - set(known))
+        if flat and not n_open:
+            low = high = value
+            method = _KNOWN
+        elif flat and bounds is not None and all(math.isfinite(bound) for bound in bounds):
+            low, high = _without_spread(value, n_open / n_clusters, n_open, bounds, level)
             method = "Wilson bound, all questions alike"
         else:
             half = 0.0 if flat else t_quantile((1 + level) / 2, n_clusters - 1) * error
@@ -290,10 +314,16 @@ def _estimate(
                 half = math.hypot(half, t * math.sqrt(between.variance))
                 method += f", and t({between.n_adapters - 1}) between adapters"
             low, high = value - half, value + half
-            spread = math.hypot(error, math.sqrt(between.variance)) if between else error
-            detectable = None if flat else detectable_with(spread, level=level)
+            detectable = None if flat else detectable_with(error, df=n_clusters - 1, level=level)
+            if detectable is not None and between is not None:
+                # The parts of the half-width, each at its own degrees of freedom, add likewise.
+                chosen = math.sqrt(between.variance)
+                detectable = math.hypot(
+                    detectable,
+                    detectable_with(chosen, df=between.n_adapters - 1, level=level),
+                )
         if flat:
-            note = "all questions have the same value"
+            note = "all questions have the same value" if n_open else _KNOWN
         if bounds is not None:
             low, high = max(low, bounds[0]), min(high, bounds[1])
             # Rounding may carry the mean of equal values past a bound by the last digit.
@@ -312,16 +342,20 @@ def _estimate(
     )
 
 
-def _without_spread(value: float, n: int, bounds: Bounds, level: float) -> tuple[float, float]:
-    """The interval of a bounded mean where all n questions have one and the same value.
+def _without_spread(
+    value: float, share: float, n: int, bounds: Bounds, level: float
+) -> tuple[float, float]:
+    """The interval of a bounded mean where all questions have one and the same value.
 
     A t interval would have no width, as if a hundred hits out of a hundred proved that there is
     never a miss. Wilson's score interval (E. B. Wilson, JASA 22, 1927) for 0 of n bounds the share
     of questions that could have another value by q = z²/(n + z²); at worst they lie at a bound.
-    For a share of 0 or 1 this is Wilson's interval itself.
+    For a share of 0 or 1 this is Wilson's interval itself. Questions whose value is known (two
+    answers that are the same text do not differ) leave no such doubt: n counts the others, and
+    only their ``share`` of the mean can be another.
     """
     z = normal_quantile((1 + level) / 2)
-    q = z * z / (n + z * z)
+    q = share * z * z / (n + z * z)
     return value - q * (value - bounds[0]), value + q * (bounds[1] - value)
 
 

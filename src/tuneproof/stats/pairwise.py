@@ -103,7 +103,7 @@ def pairwise_result(
         preferences: of the opponent's pairs, at least one.
         judge: the recipe's.
         level: the confidence level of every interval.
-        seed: of the win rate's bootstrap; see ``win_rate``.
+        seed: of the bootstrap of every win rate, splits and parts included; see ``win_rate``.
         cuts: the preferences of the same pairs in all conditions, where they were judged again.
         n_rejudged: how many replies that took.
         model_name: what the benchmark's own table calls a model.
@@ -120,7 +120,7 @@ def pairwise_result(
     some = preferences[0]
 
     def rate(chosen: Iterable[Preference], of: Iterable[str]) -> Estimate:
-        return win_rate(list(chosen), list(of), level=level)
+        return win_rate(list(chosen), list(of), level=level, seed=seed)
 
     turns = sorted({p.turn for p in prompts})
     categories = sorted({c for c in category_of.values() if c is not None})
@@ -209,7 +209,9 @@ def pairwise_result(
         )
         if some.benchmark == "mt_bench"
         else None,
-        decomposition=decompose(cuts, level=level, n_rejudged=n_rejudged) if cuts else None,
+        decomposition=decompose(cuts, level=level, seed=seed, n_rejudged=n_rejudged)
+        if cuts
+        else None,
     )
 
 
@@ -222,8 +224,8 @@ def win_rate(
 ) -> Estimate:
     """The mean over questions of their pairs' mean preference.
 
-    Its interval is the bootstrap's, which holds near 0 and 1 and with few questions, where
-    Student's t does not (see ``bootstrap``). Where several adapters were judged it is Student's,
+    Its interval is the bootstrap's, which holds near 0 and 1, where Student's t does not. With very
+    few questions it is Student's (see ``bootstrap``), and where several adapters were judged, too,
     which has what their choice adds.
 
     Args:

@@ -1,10 +1,14 @@
 """Power: the smallest effect that so many questions can show, and how many an effect takes.
 
-Before judging from assumptions, after it from an estimate's own interval. By the usual normal
-approximation: an effect δ is found with probability ``power``, in an interval of that ``level``,
-where
+Before judging from assumptions, by the usual normal approximation: an effect δ is found with
+probability ``power``, in an interval of that ``level``, where
 
     δ = (z₁₋α⸝₂ + z_power) · SE.
+
+After it from an estimate's own standard error, whose interval is Student's: δ/SE is then the
+noncentrality of the t distribution that is beyond t₁₋α⸝₂ with that probability (N. L. Johnson and
+B. L. Welch, "Applications of the Non-Central t-Distribution", Biometrika 31, 1940). It is never
+less than half the interval, as the normal one would be for a few questions.
 
 What an estimate's own spread says is what a repetition could show, and no comment on the effect
 that was found. Pure functions of numbers; which benchmark is too small for what is ``plan``'s
@@ -16,7 +20,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from tuneproof.stats.distributions import normal_quantile
+from tuneproof.stats.distributions import normal_quantile, t_quantile
 
 if TYPE_CHECKING:
     from tuneproof.results import Estimate
@@ -61,16 +65,26 @@ def minimum_detectable_effect(
     return _z(level, power) * sd / math.sqrt(n)
 
 
-def detectable_with(error: float, *, level: float, power: float = POWER) -> float:
-    """The least effect that an estimate of this standard error shows, in its unit."""
-    return _z(level, power) * error
+def detectable_with(error: float, *, df: int, level: float, power: float = POWER) -> float:
+    """The least effect that an estimate of this standard error shows, in its unit.
+
+    Args:
+        error: the standard error.
+        df: the degrees of freedom that it rests on: questions less one.
+        level: of the interval that must leave out the absence of an effect.
+        power: the probability that it does, on the effect's own side.
+    """
+    from scipy.special import nctdtrinc
+
+    return float(nctdtrinc(df, 1 - power, t_quantile((1 + level) / 2, df))) * error
 
 
 def questions_for(estimate: Estimate, effect: float, *, beyond: float = 0.0) -> float | None:
     """How many questions of this spread show an effect; infinite where it is not beyond ``beyond``.
 
-    n · (detectable/(effect − beyond))², since what can be detected falls with √n. None where the
-    estimate tells of no spread.
+    n · (detectable/(effect − beyond))², since what can be detected falls with √n; from a handful of
+    questions rather too many, as Student's t falls faster. None where the estimate tells of no
+    spread.
     """
     if estimate.detectable is None:
         return None

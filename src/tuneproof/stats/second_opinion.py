@@ -34,8 +34,9 @@ def second_opinion(
 ) -> Estimate | None:
     """Student's t where the verdict rests on the bootstrap, else the bootstrap.
 
-    None where there is nothing to estimate, or where several adapters were trained: what their
-    choice adds is not in a bootstrap over questions.
+    None where there is nothing to estimate, where several adapters were trained (what their choice
+    adds is not in a bootstrap over questions), or where there are too few questions for any other
+    interval than Student's.
 
     Args:
         rule: the recipe's ``verdict`` section.
@@ -56,11 +57,14 @@ def second_opinion(
         ]
         several = len({p.adapter for p in mine}) > 1
         questions = list(dict.fromkeys(p.question_id for p in mine))
-        return None if several else win_rate(mine, questions, level=rule.level)
+        other = None if several else win_rate(mine, questions, level=rule.level)
+        return other if other is not None and other.method != first.method else None
     column = _loss_column(losses) if rule.metric == "heldout_loss" else _column(rule, similarities)
     if column is None:
         return None
     found = bootstrap_mean(column, level=rule.level, seed=seed)
+    if found.method == first.method:
+        return None
     return found.model_copy(update={"n_unscored": first.n_unscored, "unit": first.unit})
 
 

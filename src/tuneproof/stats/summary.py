@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tuneproof.records import Arm, Stop
 from tuneproof.results import BenchmarkResult, HeldoutLoss, Measures
-from tuneproof.stats.estimates import SHARE, paired, paired_ratio
+from tuneproof.stats.estimates import NOT_NEGATIVE, SHARE, paired, paired_ratio
 from tuneproof.stats.leaderboards import ModelName, arm_name
 from tuneproof.stats.pairwise import SHARE_UNIT, pairwise_results
 from tuneproof.stats.ratings import ratings_result
@@ -127,6 +127,7 @@ def heldout_loss(losses: Sequence[SequenceLoss], *, level: float) -> HeldoutLoss
             eos.tuned,
             questions=[row.question_id for row in losses],
             level=level,
+            bounds=NOT_NEGATIVE,
             unit=EOS_UNIT,
             adapters=eos.adapters,
         ),
@@ -153,6 +154,7 @@ def _loss(losses: Sequence[SequenceLoss], *, level: float) -> ArmPair:
         {q: (x, tokens.tuned[q]) for q, x in nll.tuned.items()},
         questions=[row.question_id for row in losses],
         level=level,
+        bounds=NOT_NEGATIVE,
         unit=LOSS_UNIT,
         adapters=[
             {q: (x, n[q]) for q, x in values.items()}
@@ -251,7 +253,7 @@ def measures(
     checkable = [p.question_id for p in prompts if p.reference is not None and p.checkable]
     return Measures(
         stopped=of(said, lambda a: float(a.stop.by_itself), everything, SHARE, SHARE_UNIT),
-        answer_tokens=of(said, lambda a: float(a.n_tokens), everything, None, LENGTH_UNIT),
+        answer_tokens=of(said, lambda a: float(a.n_tokens), everything, NOT_NEGATIVE, LENGTH_UNIT),
         chrf=of(similarities, lambda s: s.chrf, referenced, SHARE, CHRF_UNIT)
         if referenced
         else None,

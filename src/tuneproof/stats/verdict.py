@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from tuneproof.naming import listed, spoken
 from tuneproof.records import Arm
 from tuneproof.results import Estimate, Outcome, Verdict
 from tuneproof.stats.power import questions_for
@@ -221,7 +222,10 @@ def _measure(
     several = len(found) > 1
     remarks = []
     if several:
-        remarks.append(f"Measured on {', '.join(found)}; the verdict is that of {name}, the first.")
+        remarks.append(
+            f"Measured on {listed(spoken(n) for n in found)}; the verdict is that of "
+            f"{spoken(name)}, the first."
+        )
     if pairwise is not None:
         remarks += _other_opponents(benchmarks[name], pairwise)
     return _Measure(
@@ -233,7 +237,7 @@ def _measure(
         unit="points",
         benchmark=name,
         # Named where there is more than one to mistake it for.
-        where=f" of {name}" if len(benchmarks) > 1 and (several or rule.benchmark) else "",
+        where=f" of {spoken(name)}" if len(benchmarks) > 1 and (several or rule.benchmark) else "",
         pairwise=pairwise,
         remarks=tuple(remarks),
     )

@@ -1,9 +1,10 @@
 """Attention inside packed sequences, and never across them.
 
-Each way is registered with transformers under a name of ours, together with a mask function:
-without one, transformers would make no mask, and an attention that expects one would leak. Which
-way is right for a model is found out by ``packed.prove``, on the model itself; here are only the
-ways.
+Each way is registered with transformers under a name of ours, and without a mask function: these
+ways take the boundaries from the batch, and for a name that has none transformers makes no mask and
+does not look for boundaries in the positions, which at each forward pass would make a GPU wait.
+Which way is right for a model is found out by ``packed.prove``, on the model itself; here are only
+the ways.
 """
 
 from __future__ import annotations
@@ -41,23 +42,15 @@ def candidates(device: torch.device) -> tuple[str, ...]:
 
         flash = ("flash_attention_2",) if is_flash_attn_2_available() else ()
         return (VARLEN, *flash, FLEX, POSITIONS)
-    if device.type == "cpu":
-        return (SEGMENTS, POSITIONS)
-    return (POSITIONS,)
+    return (SEGMENTS, POSITIONS) if device.type == "cpu" else (POSITIONS,)
 
 
 def register() -> None:
     """Make our ways known to transformers; a second time changes nothing."""
     from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface
 
     for name, function in ((SEGMENTS, attend_segments), (VARLEN, attend_varlen)):
         AttentionInterface.register(name, function)
-        AttentionMaskInterface.register(name, _no_mask)
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    """The boundaries come with the batch; a padded batch has none, and is refused there."""
 
 
 def _refuse_what_is_not_causal(module: torch.nn.Module, dropout: float, given: Any) -> None:

@@ -39,7 +39,13 @@ def linear_nll(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
 
     Returns:
         (n,).
+
+    Raises:
+        ValueError: there are not as many hidden states as targets.
+        NotImplementedError: ``weight`` is trained.
     """
+    if len(hidden) != len(targets):
+        raise ValueError(f"{len(hidden)} hidden states for {len(targets)} targets")
     if weight.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError("the head is trained")
     if torch.is_autocast_enabled(hidden.device.type):
@@ -98,15 +104,17 @@ class _PassThrough(torch.nn.Module):
         return hidden
 
 
-def choose_loss(model: PreTrainedModel) -> LossWay:
-    """``chunked`` where the head is a frozen linear map and nothing comes after it.
+def loss_ways(model: PreTrainedModel) -> tuple[LossWay, ...]:
+    """The ways to compute the model's loss, the fastest first.
 
-    Otherwise ``supervised logits``: the model's own head, at supervised positions alone.
+    ``chunked`` where the head is a frozen linear map and nothing is known to come after it;
+    anywhere ``supervised logits``: the model's own head, at supervised positions alone.
     """
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     plain = type(head) is torch.nn.Linear and head.bias is None and not head.weight.requires_grad
     capped = getattr(model.config, "final_logit_softcapping", None)
-    return "chunked" if plain and not capped else "supervised logits"
+    own: tuple[LossWay, ...] = ("supervised logits",)
+    return ("chunked", *own) if plain and not capped else own
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ from tuneproof.processes import local_rank
 from tuneproof.workspace import digest_file, digest_value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from peft import PeftModel
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
 
 
 ATTENTION = "sdpa"
-"""PyTorch's own, in training and at inference; see ``docs/log.md`` for what else was tried."""
+"""PyTorch's own, in training and at inference; see ``docs/log.md`` for what else was tried.
+
+A few models refuse it, since they do more than it can: Gemma 2 bends its scores, gpt-oss adds sinks
+to them. Those attend with transformers' plain products (``with_attention``).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +153,10 @@ def has_bf16() -> bool:
 
 
 def arithmetic(model: Model) -> dict[str, str | bool]:
-    """How this machine computes with the model's weights: part of what its answers depend on."""
+    """How this machine computes with the model's weights: part of what its answers depend on.
+
+    ``attention`` is what the model is asked for; whether it refuses depends on the model alone.
+    """
     import torch
 
     return {
@@ -158,8 +167,27 @@ def arithmetic(model: Model) -> dict[str, str | bool]:
     }
 
 
+def with_attention(make: Callable[..., Any], /, *args: Any, **options: Any) -> PreTrainedModel:
+    """``make`` a model that attends by ``ATTENTION``, or with plain products if its class refuses.
+
+    Args:
+        make: transformers' ``from_pretrained`` or ``from_config``; the rest is passed on to it.
+
+    Raises:
+        ValueError: and whatever else it raises for another reason.
+    """
+    try:
+        model: PreTrainedModel = make(*args, attn_implementation=ATTENTION, **options)
+    except ValueError:
+        # Every class has these. If something else was wrong, it is said again.
+        model = make(*args, attn_implementation="eager", **options)
+    return model
+
+
 def load_model(model: Model, reporter: Reporter | None = None) -> PreTrainedModel:
     """The base model in the chosen type, on the device it will compute on.
+
+    Where it does not attend by ``ATTENTION``, that is said.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -172,15 +200,20 @@ def load_model(model: Model, reporter: Reporter | None = None) -> PreTrainedMode
         torch.backends.cudnn.allow_tf32 = model.tf32
     ref = resolve_model(model)
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(
+        loaded = with_attention(
+            AutoModelForCausalLM.from_pretrained,
             **_location(ref, reporter),
             dtype=choose_dtype(model),
-            attn_implementation=ATTENTION,
         )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"cannot be loaded: {_first_line(error)}", place="model.id", value=ref.name
         ) from None
+    attention = loaded.config._attn_implementation
+    if attention != ATTENTION and reporter is not None:
+        reporter.stage(
+            "model", f"attention {attention}: {type(loaded).__name__} has no {ATTENTION}"
+        )
     if torch.cuda.is_available():
         loaded.to(torch.device("cuda", local_rank()))  # type: ignore[arg-type]
     return loaded

@@ -20,7 +20,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from tuneproof.data.encode import IGNORED
 from tuneproof.train.attention import candidates
-from tuneproof.train.loss import LossWay, choose_loss, loss_inside
+from tuneproof.train.loss import LossWay, loss_inside, loss_ways
 from tuneproof.train.lowrank import fewer_passes
 from tuneproof.train.packing import pack
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 Feature = dict[str, list[int]]
 """One sequence: ``input_ids``, and ``labels`` of the same length with −100 where none is wanted."""
@@ -99,12 +99,16 @@ class StepCollator:
 
 def validation_batches(
     features: Sequence[Feature], *, budget: int, processes: int = 1, rank: int = 0
-) -> list[dict[str, Any]]:
-    """All rows, packed; ``rows`` in each names the row that each target is of."""
+) -> list[tuple[dict[str, Any], torch.Tensor]]:
+    """All rows, packed; and with each micro-batch the number of the row that each target is of."""
     packed = pack([len(f["input_ids"]) for f in features], budget=budget, parts=processes)
     return [
-        micro_batch([features[i] for i in rows])
-        | {"rows": torch.tensor([i for i in rows for _ in range(count_targets(features[i]))])}
+        (
+            micro_batch([features[i] for i in rows]),
+            torch.tensor(
+                [i for i in rows for _ in range(count_targets(features[i]))], dtype=torch.long
+            ),
+        )
         for rows in packed[rank::processes]
     ]
 
@@ -189,15 +193,18 @@ class PackedSteps(Trainer):
         return total
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        """The validation rows, packed once."""
+        """The validation rows, packed once and brought to the device once: they are small."""
         if self._validation is None:
             features: Any = self.eval_dataset
-            batches: Any = validation_batches(
-                features,
-                budget=self.token_budget,
-                processes=self.args.world_size,
-                rank=self.args.process_index,
-            )
+            batches: Any = [
+                {**self._prepare_inputs(batch), "rows": rows}
+                for batch, rows in validation_batches(
+                    features,
+                    budget=self.token_budget,
+                    processes=self.args.world_size,
+                    rank=self.args.process_index,
+                )
+            ]
             self._validation = DataLoader(batches, batch_size=None, shuffle=False)
         return self._validation
 
@@ -210,19 +217,26 @@ class PackedSteps(Trainer):
         features: Any = self.eval_dataset
         assert isinstance(self.model, torch.nn.Module)
         model = self._wrap_model(self.model, training=False)
+        if not self.accelerator._models and model is self.model:
+            # As the Trainer does where nothing was trained before: autocast comes with it.
+            model = self.accelerator.prepare_model(model, evaluation_mode=True)
         model.eval()
-        device = self.args.device
-        sums = torch.zeros(len(features), dtype=torch.float64, device=device)
+        found: list[torch.Tensor] = []
+        rows: list[torch.Tensor] = []
         for batch in dataloader:
-            inputs = self._prepare_inputs(batch)
-            rows = inputs.pop("rows")
+            inputs = dict(batch)
+            rows.append(inputs.pop("rows"))
             with torch.no_grad():
-                nll = model(**inputs, each=True).loss
-            sums.index_add_(0, rows, nll.double())
+                found.append(model(**inputs, each=True).loss)
             self.control = self.callback_handler.on_prediction_step(
                 self.args, self.state, self.control
             )
-        sums = self.accelerator.reduce(sums, "sum")
+        # On the CPU one after the other: a GPU would add in whatever order its threads come.
+        sums = torch.zeros(len(features), dtype=torch.float64)
+        if found:
+            sums.index_add_(0, torch.cat(rows), torch.cat(found).cpu().double())
+        if self.args.world_size > 1:
+            sums = self.accelerator.reduce(sums.to(self.args.device), "sum")
         counts = [count_targets(f) for f in features]
         by_row = sums.tolist()
         means = {
@@ -282,81 +296,180 @@ def packed_model(model: PeftModel, packing: Packing) -> Iterator[None]:
         base.set_attn_implementation(before)
 
 
-def choose_packing(model: PeftModel, features: Sequence[Feature]) -> Packing | tuple[str, ...]:
-    """The fastest way that ``prove`` finds right for this model; else why none is."""
-    loss = choose_loss(base_of(model))
+def choose_packing(
+    model: PeftModel, features: Sequence[Feature], *, longest: int
+) -> Packing | tuple[str, ...]:
+    """The fastest way that ``prove`` finds right for this model; else why none is.
+
+    Args:
+        features: the first of the rows; two are enough.
+        longest: tokens of the longest row that there may be.
+    """
+    base = base_of(model)
+    unfit = depends_on_the_batch(base.config, longest=longest)
+    if unfit is not None:
+        return (unfit,)
     device = next(model.parameters()).device
     refused: list[str] = []
     for attention in candidates(device):
-        packing = Packing(attention=attention, loss=loss, passed_over=tuple(refused))
-        try:
-            problem = prove(model, packing, features)
-        except (NotImplementedError, ImportError, RuntimeError, ValueError, TypeError) as error:
-            problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if problem is None:
-            return packing
+        of_losses: list[str] = []
+        for loss in loss_ways(base):
+            packing = Packing(attention=attention, loss=loss, passed_over=(*refused, *of_losses))
+            try:
+                problem = prove(model, packing, features, longest=longest)
+            except (NotImplementedError, ImportError, RuntimeError, ValueError, TypeError) as error:
+                problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if problem is None:
+                return packing
+            of_losses.append(f"{attention}, loss {loss}: {problem}")
+        # Wrong with the model's own head too, it is the attention's fault.
         refused.append(f"{attention}: {problem}")
     return tuple(refused)
 
 
+def depends_on_the_batch(config: PreTrainedConfig, *, longest: int) -> str | None:
+    """Why a sequence would be computed otherwise beside others than alone; None if it would not.
+
+    What only shows in sequences longer than a proof can afford: Llama 4 cuts its attention where a
+    row's chunks end, not a sequence's; and two kinds of rotary positions change their frequencies
+    with the longest position of the whole batch, once it is beyond a length.
+    """
+    text = config.get_text_config()
+    chunk = getattr(text, "attention_chunk_size", None)
+    if chunk:
+        return f"the model attends in chunks of {chunk:,} tokens, wherever a sequence begins"
+    rope = getattr(text, "rope_parameters", None) or {}
+    # Of the whole model, or of each type of layer.
+    for one in [rope, *(v for v in rope.values() if isinstance(v, dict))]:
+        kind = str(one.get("rope_type"))
+        if kind not in ("dynamic", "longrope"):
+            continue
+        until = one.get("original_max_position_embeddings") or text.max_position_embeddings
+        if longest > until:
+            return (
+                f"the model's rotary positions ({kind}) depend on the longest sequence of a batch "
+                f"beyond {until:,} tokens, and a row may have {longest:,}"
+            )
+    return None
+
+
 PROBE_TOKENS = 48
 """Of each of two rows: enough for several words of both."""
+
+PROBE_NOISE = 0.01
+"""Standard deviation of the B matrices in the proof: with B = 0 the adapter would add nothing."""
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 """Relative difference in a sequence's loss that rounding explains; a leak or a wrong position
 gives much more, on a model that has learned anything."""
 
 
-def prove(model: PeftModel, packing: Packing, features: Sequence[Feature]) -> str | None:
-    """Pack two short sequences in that way; None if that is right for this model, else what is not.
+def prove(
+    model: PeftModel, packing: Packing, features: Sequence[Feature], *, longest: int
+) -> str | None:
+    """Pack two sequences in that way; None if that is right for this model, else what is not.
 
-    Two things are asked. What stands in one sequence must not change a bit of the other's loss. And
-    the loss must be the model's own of each sequence alone.
+    Three things are asked. What stands in one sequence must not change a bit of the other's loss.
+    The loss must be the model's own of each sequence alone. And a training step's gradient must be
+    there, and finite. The sequences are short, but longer than a sliding window that is shorter
+    than ``longest``. The model is left as it was, and no random number is drawn.
     """
-    ids = [f["input_ids"][:PROBE_TOKENS] for f in features[:2]]
-    ids = [i if len(i) >= 2 else (i * 2) for i in (ids * 2)[:2]]
-    first, second = ids
+    first, second = _probes(model, features, longest=longest)
     changed = [*first[::-1]]
     if changed == first:
         changed = [*first[:-1], first[-1] + 1 if first[-1] == 0 else first[-1] - 1]
     was_training = model.training
-    model.eval()
-    try:
-        alone = [_own_loss(model, i) for i in ids]
-        with packed_model(model, packing):
-            one, two = _packed_losses(model, [first, second])
-            _, beside_another = _packed_losses(model, [changed, second])
-            second_first, _ = _packed_losses(model, [second, changed])
-    finally:
-        model.train(was_training)
+    with _noise_in_the_adapter(model):
+        model.eval()
+        try:
+            alone = [_own_loss(model, i) for i in (first, second)]
+            with packed_model(model, packing):
+                one, two = _packed_losses(model, [first, second])
+                _, beside_another = _packed_losses(model, [changed, second])
+                second_first, _ = _packed_losses(model, [second, changed])
+                model.train()
+                finite = _has_finite_gradient(model, [first, second])
+        finally:
+            model.train(was_training)
     if not torch.equal(two, beside_another):
         return "what stands in one sequence changes the loss of the next"
-    dtype = next(p.dtype for n, p in model.named_parameters() if "lora_" not in n)
+    tolerance = TOLERANCE[_weights(model).dtype]
     for own, found in (*zip(alone, (one, two), strict=True), (alone[1], second_first)):
-        if not abs(found.mean().item() - own) <= TOLERANCE[dtype] * max(1.0, abs(own)):
+        if not abs(found.mean().item() - own) <= tolerance * max(1.0, abs(own)):
             return (
                 f"the loss of a packed sequence is {found.mean().item():.4f} and that of the same "
                 f"sequence alone {own:.4f}"
             )
-    return None
+    return None if finite else "the gradient of a training step is no finite number"
+
+
+def _probes(
+    model: PeftModel, features: Sequence[Feature], *, longest: int
+) -> tuple[list[int], list[int]]:
+    """The beginnings of two rows, repeated where they are shorter than a window asks for."""
+    window = getattr(base_of(model).config.get_text_config(), "sliding_window", None)
+    least = 2
+    if window and window < longest:
+        least = min(longest, window + PROBE_TOKENS)
+    found = []
+    for feature in [*features, *features][:2]:
+        ids = feature["input_ids"][: max(least, PROBE_TOKENS)]
+        found.append((ids * -(-least // len(ids)))[: max(least, len(ids))])
+    return found[0], found[1]
+
+
+@contextlib.contextmanager
+def _noise_in_the_adapter(model: PeftModel) -> Iterator[None]:
+    """Small numbers in the B matrices, which begin as 0, and what was there afterwards."""
+    draw = torch.Generator().manual_seed(0)
+    matrices = [p for n, p in model.named_parameters() if "lora_B" in n]
+    before = [p.detach().clone() for p in matrices]
+    with torch.no_grad():
+        for p in matrices:
+            p.add_(PROBE_NOISE * torch.randn(p.shape, generator=draw).to(p))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for p, b in zip(matrices, before, strict=True):
+                p.copy_(b)
+
+
+def _weights(model: PeftModel) -> torch.Tensor:
+    """One of the base model's weights: the type and the device that it computes with."""
+    return next(p for n, p in model.named_parameters() if "lora_" not in n)
 
 
 def _autocast(model: PeftModel) -> Any:
-    parameter = next(p for n, p in model.named_parameters() if "lora_" not in n)
-    bf16 = parameter.dtype == torch.bfloat16
-    return torch.autocast(parameter.device.type, torch.bfloat16, enabled=bf16)
+    weights = _weights(model)
+    bf16 = weights.dtype == torch.bfloat16
+    return torch.autocast(weights.device.type, torch.bfloat16, enabled=bf16)
 
 
 def _own_loss(model: PeftModel, ids: Sequence[int]) -> float:
-    tensor = torch.tensor([list(ids)], device=next(model.parameters()).device)
+    tensor = torch.tensor([list(ids)], device=_weights(model).device)
     with torch.no_grad(), _autocast(model):
         return float(model(input_ids=tensor, labels=tensor, use_cache=False).loss)
 
 
-def _packed_losses(model: PeftModel, ids: Sequence[Sequence[int]]) -> Sequence[torch.Tensor]:
+def _probe_batch(model: PeftModel, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
     batch = micro_batch([{"input_ids": list(i), "labels": list(i)} for i in ids])
-    device = next(model.parameters()).device
-    moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    device = _weights(model).device
+    return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+
+
+def _packed_losses(model: PeftModel, ids: Sequence[Sequence[int]]) -> Sequence[torch.Tensor]:
     with torch.no_grad(), _autocast(model):
-        nll = model(**moved, each=True).loss
+        nll = model(**_probe_batch(model, ids), each=True).loss
     return nll.split([len(i) - 1 for i in ids])  # type: ignore[no-any-return]
+
+
+def _has_finite_gradient(model: PeftModel, ids: Sequence[Sequence[int]]) -> bool:
+    """Of a training step, dropout included; the gradients that the parameters hold stay theirs."""
+    device = _weights(model).device
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with _autocast(model):
+            loss = model(**_probe_batch(model, ids), num_items_in_batch=sum(map(len, ids))).loss
+        found = torch.autograd.grad(loss, trained, allow_unused=True)
+    return all(bool(torch.isfinite(g).all()) for g in found if g is not None)

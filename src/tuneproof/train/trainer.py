@@ -133,6 +133,10 @@ def training_arguments(
         report_to=[t for t in monitor.trackers if t != "tensorboard"] or "none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
+        # Every trained parameter is part of each forward pass, and no buffer changes in training.
+        # A model with an adapter is none of transformers' own, so it would assume otherwise.
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
     )
     if arguments.n_gpu > 1:
         # One process with several GPUs would be DataParallel and multiply the recipe's batch.
@@ -228,9 +232,9 @@ def run_training(
         RunDirError: the newest checkpoint in ``out`` is not this recipe's.
         StageError: the loss became infinite or no number, or exploded.
     """
-    packing, said = _packing(model, tokenizer, train, rows, reporter)
+    packing, said = packing_for(model, tokenizer, train, rows, reporter)
     with packed_model(model, packing) if packing is not None else contextlib.nullcontext():
-        trainer = _make_trainer(
+        trainer = make_trainer(
             model,
             tokenizer,
             train,
@@ -255,7 +259,7 @@ def run_training(
     return TrainingRun(state=state, resumed=step, packing=said, processes_before=processes_before)
 
 
-def _packing(
+def packing_for(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     train: Train,
@@ -267,7 +271,9 @@ def _packing(
         _refuse_several("the recipe asks for padding")
         return None, "none: the recipe asks for padding"
     pad = int(tokenizer.pad_token_id)
-    chosen = choose_packing(model, packed_features(train, rows[:2], pad=pad))
+    chosen = choose_packing(
+        model, packed_features(train, rows[:2], pad=pad), longest=train.max_length
+    )
     if isinstance(chosen, Packing):
         said = f"attention {chosen.attention}, loss {chosen.loss}"
         passed_over = chosen.passed_over
@@ -290,7 +296,7 @@ def _refuse_several(why: str) -> None:
         )
 
 
-def _make_trainer(
+def make_trainer(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     train: Train,
@@ -302,6 +308,7 @@ def _make_trainer(
     out: Path,
     packed: bool,
 ) -> _Trainer:
+    """The trainer as the recipe has it; packed, the model must be inside ``packed_model``."""
     bf16 = next(model.parameters()).dtype == torch.bfloat16
     arguments = training_arguments(
         train, monitor, n_rows=len(rows), seed=seed, bf16=bf16, out=out, packed=packed

@@ -17,6 +17,8 @@ from tuneproof.processes import count
 from tuneproof.train.memory import peak_memory_gib, trim_heap
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tuneproof.progress import Task
     from tuneproof.train.checkpoint import Owner
     from tuneproof.train.live import LiveLog
@@ -127,14 +129,24 @@ class Watchdog(TrainerCallback, ExportableState):
 class Progress(TrainerCallback):
     """The live view: the loss curve, gradient norm, real tokens a second, memory.
 
-    What it shows also goes to ``live``, for those who watch from another process.
+    What it shows also goes to ``live``, for those who watch from another process. The rate is that
+    of the training steps alone: validations and checkpoints between them do not count.
     """
 
-    def __init__(self, task: Task, live: LiveLog | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        live: LiveLog | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._task = task
         self._live = live
+        self._clock = clock
         self._seen: dict[str, str] = {}
-        self._began: tuple[float, int] | None = None
+        self._tokens_before: int | None = None
+        self._step_began: float | None = None
+        self._seconds = 0.0
         self._tokens_per_s: float | None = None
 
     def on_train_begin(
@@ -151,20 +163,22 @@ class Progress(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Start the clock, after whatever a resumed training had to skip."""
-        if self._began is None:
-            self._began = (time.monotonic(), int(state.num_input_tokens_seen))
+        """Start the clock; the first time, after whatever a resumed training had to skip."""
+        if self._tokens_before is None:
+            self._tokens_before = int(state.num_input_tokens_seen)
+        self._step_began = self._clock()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Count the step."""
-        trim_heap()
-        if self._began is not None:
-            seconds = time.monotonic() - self._began[0]
-            tokens = int(state.num_input_tokens_seen) - self._began[1]
-            if seconds > 0:
-                self._tokens_per_s = tokens / seconds
+        """Count the step, and stop the clock until the next one."""
+        _trim(args)
+        if self._step_began is not None and self._tokens_before is not None:
+            self._seconds += self._clock() - self._step_began
+            self._step_began = None
+            if self._seconds > 0:
+                tokens = int(state.num_input_tokens_seen) - self._tokens_before
+                self._tokens_per_s = tokens / self._seconds
                 self._seen["tokens/s"] = f"{self._tokens_per_s:,.0f} tokens/s"
         self._task.advance(note=self._note())
 
@@ -172,7 +186,7 @@ class Progress(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Keep the heap small while validating."""
-        trim_heap()
+        _trim(args)
 
     def on_log(
         self,
@@ -203,3 +217,9 @@ class Progress(TrainerCallback):
     def _note(self) -> str:
         order = ("loss", "eval_loss", "grad_norm", "tokens/s", "memory")
         return ", ".join(self._seen[name] for name in order if self._seen.get(name))
+
+
+def _trim(args: TrainingArguments) -> None:
+    """Tensors are on the heap only where they are computed with."""
+    if args.device.type == "cpu":
+        trim_heap()

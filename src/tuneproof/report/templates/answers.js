@@ -48,12 +48,17 @@
 
   function showQuestion() {
     const pane = $("question");
-    const wanted = JSON.stringify([state.q, state.opponent, state.adapter, state.words]);
+    const none = fitting.length === 0;
+    const wanted = JSON.stringify([none, state.q, state.opponent, state.adapter, state.words]);
     if (wanted === shown) {
       markHits(pane);
       return;
     }
     shown = wanted;
+    if (none) {
+      pane.replaceChildren(make("p", "absent", $("none").textContent));
+      return;
+    }
     const it = byId.get(state.q);
     if (!it) {
       pane.replaceChildren(make("p", "absent", `This report has no question ${state.q}.`));
@@ -76,7 +81,7 @@
       for (const turn of it.turns) {
         all.push(turn.instruction, turn.context, turn.reference ?? "");
         for (const side of turn.sides) all.push(side.text ?? side.problem);
-        for (const reply of turn.replies) all.push(reply.text);
+        for (const reply of turn.replies) all.push(reply.judge, reply.says, reply.text);
       }
       texts.set(it, all.join("\n").toLowerCase());
     }
@@ -93,7 +98,7 @@
     const walker = document.createTreeWalker(pane, NodeFilter.SHOW_TEXT);
     while (walker.nextNode() && hits.size < 1000) {
       const node = walker.currentNode;
-      if (!node.parentElement.closest(".text")) continue; // a word of ours
+      if (!node.parentElement.closest(".text, .asked, .said")) continue; // a word of ours
       const text = node.data.toLowerCase();
       if (text.length !== node.data.length) continue; // a case with another length: places differ
       for (let at = text.indexOf(wanted); at >= 0 && hits.size < 1000; ) {
@@ -121,7 +126,7 @@
       if (!it.turns.some((turn) => turn.sides.some(ended))) return false;
     }
     const wanted = (state.text ?? "").trim().toLowerCase();
-    return !wanted || textOf(it).includes(wanted);
+    return !wanted || textOf(it).includes(wanted) || saidOf(view).includes(wanted);
   }
 
   // --- the list: of the questions that fit, the rows that can be seen and a few beside them ------
@@ -185,6 +190,18 @@
     $("none").hidden = fitting.length > 0;
   }
 
+  // Offers the categories of the chosen benchmark alone: no other has a question there.
+  const categories = [...$("category").options].slice(1);
+  function offerCategories() {
+    const one = state.benchmark in titles; // a link may name anything
+    const chosen = questions.filter((it) => !one || it.benchmark === state.benchmark);
+    const there = new Set(chosen.map((it) => it.category));
+    const select = $("category");
+    const { value } = select;
+    select.replaceChildren(select.options[0], ...categories.filter((it) => there.has(it.value)));
+    select.value = there.has(value) ? value : "";
+  }
+
   // --- state: in the address, so that it can be sent to somebody -------------------------------
 
   const KEYS = ["q", "text", ...FILTERS, ...CHOICES, "words"];
@@ -205,6 +222,7 @@
     if (!hash.includes("=")) return false;
     const given = new URLSearchParams(hash);
     state = Object.fromEntries(KEYS.filter((key) => given.get(key)).map((k) => [k, given.get(k)]));
+    offerCategories();
     for (const key of [...FILTERS, ...CHOICES]) {
       const select = $(key);
       if (!select) delete state[key];
@@ -231,6 +249,8 @@
 
   function changed() {
     state.text = $("text").value;
+    state.benchmark = $("benchmark")?.value ?? "";
+    offerCategories();
     for (const key of [...FILTERS, ...CHOICES]) state[key] = $(key)?.value ?? "";
     state.words = $("words").checked ? "1" : "";
     filterList();

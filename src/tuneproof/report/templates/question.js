@@ -2,7 +2,10 @@
 // One question with its answers and the judge's replies, as elements. Every text that a model wrote
 // is put in by textContent and by nothing else.
 const LONG = 20000; // characters of one text that are shown at first
-const SIGNS = { tuned: "▲", opponent: "▼", split: "◆", tie: "=", unscored: "·" };
+const SIGNS = { tuned: "▲", opponent: "▼", tie: "=", unscored: "·", none: "" };
+
+const DISAGREE = "the two orders disagree";
+const saidOf = (view) => `${view.said}\n${view.ordersDisagree ? DISAGREE : ""}`;
 
 // --- elements -------------------------------------------------------------------------------
 
@@ -128,7 +131,7 @@ function headOf(it, view, title) {
   for (const part of [title, it.category]) {
     if (part) about.append(" · ", make("bdi", "", part));
   }
-  if (view.ordersDisagree) about.append(" · ", make("b", "", "the two orders disagree"));
+  if (view.ordersDisagree) about.append(" · ", make("b", "said", DISAGREE));
   if (view.length) about.append(` · tuned is ${view.length}`);
   return [heading, about];
 }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from tuneproof.recipe import rng
 
 if TYPE_CHECKING:
-    from tuneproof.judge.clients import Failed
+    from tuneproof.endpoint.transport import Failed
 
 START: Final = 8
 """Requests in flight at first."""
@@ -120,7 +120,10 @@ MAX_TURNED_AWAY: Final = 50
 MAX_PAUSE_S: Final = 600.0
 """An endpoint that asks for more patience (a daily limit) is not waited for."""
 
-_FIRST_PAUSE_S, _LONGEST_OWN_PAUSE_S = 0.5, 16.0
+FIRST_PAUSE_S: Final = 0.5
+"""Before the second try of a request; doubled with each failure of its kind."""
+
+_LONGEST_OWN_PAUSE_S: Final = 16.0
 
 
 class Tries:
@@ -133,9 +136,11 @@ class Tries:
     def pause_s(self, failed: Failed) -> float | None:
         """How long to wait before the next try; None where the request has failed.
 
-        What the endpoint asks for, and up to a quarter more; else half a second, doubled with each
-        failure of its kind up to 16 s, less up to a half. The jitter keeps requests that failed
-        together from coming again together; it is named by the request, and changes no reply.
+        Half a second, doubled with each failure of its kind up to 16 s, less up to a half; what the
+        endpoint asks for, and up to a quarter more, where that is longer (one that is busy and
+        asks for no pause at all would else be hammered until every request has failed). The jitter
+        keeps requests that failed together from coming again together; it is named by the request,
+        and changes no reply.
         """
         self.n += 1
         self._turned_away += failed.turned_away
@@ -150,8 +155,6 @@ class Tries:
         ):
             return None
         jitter = rng(0, "judge", "pause", self._key, self.n).random()
-        if failed.wait_s is not None:
-            return failed.wait_s * (1 + jitter / 4)
         alike = self._turned_away if failed.turned_away else others
-        own = min(math.ldexp(_FIRST_PAUSE_S, alike - 1), _LONGEST_OWN_PAUSE_S)
-        return own * (1 - jitter / 2)
+        own = min(math.ldexp(FIRST_PAUSE_S, alike - 1), _LONGEST_OWN_PAUSE_S) * (1 - jitter / 2)
+        return max(own, (failed.wait_s or 0.0) * (1 + jitter / 4))

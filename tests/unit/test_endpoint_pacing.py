@@ -7,8 +7,7 @@ import random
 
 import pytest
 
-from tuneproof.judge.clients import Failed
-from tuneproof.judge.pacing import (
+from tuneproof.endpoint.pacing import (
     MAX_TIMEOUTS,
     MAX_TRIES,
     MAX_TURNED_AWAY,
@@ -17,6 +16,7 @@ from tuneproof.judge.pacing import (
     Pace,
     Tries,
 )
+from tuneproof.endpoint.transport import Failed
 
 
 def window(pace: Pace, turned_away: int = 0, seconds: float = 1.0) -> int:
@@ -168,3 +168,12 @@ def test_what_the_endpoint_asks_for_is_waited() -> None:
         assert pause is not None
         assert 8.0 <= pause <= 10.0
     assert TOLERATED == 0.1
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.001])
+def test_an_endpoint_that_asks_for_no_pause_is_not_hammered(wait_s: float) -> None:
+    busy = Failed("HTTP 429", again=True, turned_away=True, wait_s=wait_s)
+    for i in range(20):
+        mine, own = Tries(f"{i}"), Tries(f"{i}")
+        for _ in range(10):
+            assert mine.pause_s(busy) == own.pause_s(TURNED_AWAY)
