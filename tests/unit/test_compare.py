@@ -324,7 +324,7 @@ def test_piped(two: list[Path]) -> None:
 
 
 def test_as_json_and_as_a_page(two: list[Path], tmp_path: Path) -> None:
-    written = tmp_path / "out" / "compared.html"
+    written = tmp_path / "compared.html"
     done = subprocess.run(
         [sys.executable, "-m", "tuneproof", "compare", *two, "--json", "--html", written],
         capture_output=True, text=True, check=True,
