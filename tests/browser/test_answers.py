@@ -421,6 +421,35 @@ def test_key_figures_beside_each_other_share_a_line(report: Path, visit: Visit, 
     assert all(height < 1.5 * line for _, height, line in found), "a numeral is broken"
 
 
+def test_on_a_phone_the_next_question_is_within_reach(report: Path, visit: Visit) -> None:
+    page, _ = visit(report, viewport={"width": 390, "height": 844})
+
+    def top(part: str) -> float:
+        found: float = page.eval_on_selector(part, "it => it.getBoundingClientRect().top")
+        return found
+
+    page.locator("#list a").nth(3).click()
+    page.evaluate("scrollBy(0, 400)")
+    assert 0 <= top("#next") < 100, "the buttons went with the list"
+    page.locator("#next").click()
+    assert current(page) == case.question_id(4)
+    assert 44 <= top("#question") < 120, "it begins below the buttons"
+    small = page.evaluate(
+        """() => [...document.querySelectorAll(".name nav a, summary, button, select, #list a")]
+        .filter(it => it.offsetParent && it.getBoundingClientRect().height < 44)
+        .map(it => it.outerHTML)"""
+    )
+    assert small == []
+
+
+def test_a_link_within_the_page_jumps(report: Path, visit: Visit) -> None:
+    page, _ = visit(report)
+    page.click("nav a[href='#meaning']")
+    # At once, however far it is.
+    top = page.eval_on_selector("#meaning", "it => it.getBoundingClientRect().top")
+    assert top < 900
+
+
 def test_on_a_phone_a_wide_tables_caption_is_read_whole(report: Path, visit: Visit) -> None:
     page, _ = visit(report, viewport={"width": 390, "height": 844})
     found = page.eval_on_selector_all(

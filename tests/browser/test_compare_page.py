@@ -61,7 +61,7 @@ def test_it_asks_for_nothing_and_shows_every_difference(
     rows = page.locator(".measures tbody tr")
     assert rows.count() == comparison.n_comparisons
     assert page.locator(".measures svg:visible").count() > 0
-    assert "+50.0 points" in page.inner_text("main")
+    assert "+50.0\u00a0points" in page.inner_text("main")
     assert "lora.r" in page.inner_text("main")
     watch.assert_quiet()
 

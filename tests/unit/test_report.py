@@ -541,3 +541,10 @@ def test_counts_are_aligned_to_the_right() -> None:
     for caption in ("Rows of the source, none lost in silence", "Rows of each split"):
         head = page[: page.index(f"<caption>{caption}")]
         assert head.rstrip().endswith('<table class="pairs numbers">')
+
+
+def test_a_filters_value_is_that_of_the_data() -> None:
+    """The script compares the two to the character."""
+    prompt = case.prompts(1)[0].model_copy(update={"category": "less than 5 % of all"})
+    page = render("index.html", case.results(), prompts=[prompt], answers=case.answers(1))
+    assert '<option value="less than 5 % of all">' in page

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tests.unit import report_evidence_case as case
-from tuneproof.records import LossPoint
+from tuneproof.records import Arm, LossPoint
 from tuneproof.report.drawing import (
     LEGEND,
     MOST_ROWS,
@@ -17,6 +17,8 @@ from tuneproof.report.drawing import (
     loss_rows,
     waterfall,
 )
+from tuneproof.report.numbers import parts
+from tuneproof.report.pairwise import decomposed
 from tuneproof.results import Estimate
 
 
@@ -147,6 +149,33 @@ def test_a_steps_interval_is_drawn_from_its_foot() -> None:
     assert 0 < rest.low < drawn.null < rest.tip < rest.high < 700
     point = rest.length / 7.8
     assert rest.high - drawn.null == pytest.approx(16.0 * point, abs=0.3)
+
+
+def test_a_part_for_which_nothing_was_cut_is_a_point() -> None:
+    wide = case.effect(0.0, -0.6, 0.6)
+    split = case.decomposition(
+        whole=case.effect(0.057, -0.02, 0.13), stopping=wide, n_cut_at_stop=0, n_cut_to_length=9
+    )
+    drawn = waterfall(split, width=700)
+    assert drawn is not None
+    whole, stopping, length, _ = drawn.steps
+    assert stopping.label == "Stopping: 0.0 points (nothing was cut)"
+    assert (stopping.low, stopping.high) == (None, None)
+    assert length.low is not None
+    assert whole.high is not None
+    assert whole.length > 100, "what is not drawn does not stretch the scale"
+    (row,) = [v for what, v in decomposed(split, Arm.BASE).rows if what.startswith("Stopping")]
+    assert row == "0.0 points (nothing was cut, n = 94, 2 unscored)"
+    # Without a count of cuts nobody knows.
+    unknown = waterfall(split.model_copy(update={"n_cut_at_stop": None}), width=700)
+    assert unknown is not None
+    assert unknown.steps[1].low is not None
+
+
+def test_the_bars_value_is_written_as_everywhere() -> None:
+    small = bar(of(-0.0004, -0.0006, -0.0002))
+    assert small.value_label == parts(of(-0.0004, -0.0006, -0.0002), signed=True).value
+    assert small.value_label == "−0.0004"
 
 
 def test_a_loss_is_drawn_to_the_left_of_one_half() -> None:

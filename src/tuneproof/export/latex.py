@@ -13,6 +13,7 @@ from tuneproof.report import content, evidence
 from tuneproof.report.build import own_tables
 from tuneproof.report.experiment import experiment
 from tuneproof.report.numbers import NOT_MEASURED, Shown, count, parts
+from tuneproof.report.pairwise import part_shown
 from tuneproof.report.untrusted import visible
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def _decompositions(
                 ("what remains above one half", split.remaining),
             )
         ):
-            shown = parts(e, percent=True, signed=True)
+            shown = part_shown(split, e)
             indent = r"\quad " if k else ""
             cells = (shown.value.removesuffix(" points"), shown.interval, _n(shown)[0])
             lines.append(_row([indent + escape(what), *map(escape, cells)]))

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tuneproof.report.numbers import count, number, parts
+from tuneproof.report.pairwise import part_shown, uncut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -207,8 +208,7 @@ def interval_bar(
         better_from=0 if lower_is_better else at(edge),
         better_to=at(edge) if lower_is_better else width,
         ticks=tuple(ticks),
-        value_label=number(estimate.value * unit, digits=1 if percent else 3, signed=null == 0)
-        + (" %" if percent and null else " points" if percent else ""),
+        value_label=parts(estimate, percent=percent, signed=null == 0).value,
         value_anchor=_anchor(at(estimate.value), width),
         null_anchor=_anchor(at(null), width),
         left_label=f"← {left}",
@@ -221,7 +221,7 @@ _ROW, _TOP = 46, 22
 
 def waterfall(found: Decomposition, *, width: int) -> Waterfall | None:
     """The drawing of where a win rate comes from; None where the parts are not known."""
-    told: list[tuple[str, str, Estimate, float]] = []
+    rows: list[tuple[str, str, Estimate, float]] = []
     foot = 0.5
     for name, role, part in (
         ("What remains", "rest", found.remaining),
@@ -230,25 +230,26 @@ def waterfall(found: Decomposition, *, width: int) -> Waterfall | None:
     ):
         if part.value is None:
             return None
-        told.insert(0, (name, role, part, foot))
+        rows.insert(0, (name, role, part, foot))
         foot += part.value
     if found.whole.value is None:
         return None
-    told.insert(0, ("As answered", "whole", found.whole, 0.5))
+    rows.insert(0, ("As answered", "whole", found.whole, 0.5))
     ends = [
         foot + end
-        for _, _, part, foot in told
-        for end in (0.0, part.value, part.low, part.high)
+        for _, _, part, foot in rows
+        for end in (0.0, *((part.value, part.low, part.high) if not uncut(found, part) else ()))
         if end is not None
     ]
     low, high = _padded(ends, share=0.05)
     at = _Scale(low=low, high=high, start=6, end=width - 6)
     steps = []
-    for row, (name, role, part, foot) in enumerate(told):
-        shown = parts(part, percent=True, signed=True)
+    for row, (name, role, part, foot) in enumerate(rows):
+        shown, known = part_shown(found, part), uncut(found, part)
         assert part.value is not None
         # There is no room to name another level; the table beside the drawing does.
-        interval = shown.interval.rpartition(" interval ")[2] if part.low is not None else ""
+        told = part.low is not None or known
+        interval = shown.interval.rpartition(" interval ")[2] if told else ""
         steps.append(
             Step(
                 role=role,
@@ -256,8 +257,8 @@ def waterfall(found: Decomposition, *, width: int) -> Waterfall | None:
                 y=_TOP + _ROW * row + 30,
                 foot=at(foot),
                 tip=at(foot + part.value),
-                low=at(foot + part.low) if part.low is not None else None,
-                high=at(foot + part.high) if part.high is not None else None,
+                low=at(foot + part.low) if part.low is not None and not known else None,
+                high=at(foot + part.high) if part.high is not None and not known else None,
             )
         )
     axis = _TOP + _ROW * len(steps) + 4

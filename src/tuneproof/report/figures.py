@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneproof.report.content import pairwise_results
-from tuneproof.report.numbers import count, parts
+from tuneproof.report.numbers import count
+from tuneproof.report.pairwise import NOTHING_CUT, part_shown, uncut
 from tuneproof.report.untrusted import visible
 
 if TYPE_CHECKING:
@@ -217,15 +218,16 @@ def _draw_decomposition(found: Decomposition) -> Figure:
             y, tip - base, left=base, height=0.55, color=color, alpha=0.55, edgecolor=color,
             hatch="////" if tip < base else None,
         )  # fmt: skip
-        if estimate.low is not None and estimate.high is not None:
+        if estimate.low is not None and estimate.high is not None and not uncut(found, estimate):
             ends = [base + 100 * estimate.low, base + 100 * estimate.high]
             axes.plot(ends, [y, y], color="black", linewidth=1.1, marker="|", markersize=6)
     axes.axvline(50, color="#666666", linewidth=0.9, linestyle=(0, (4, 3)))
     axes.margins(x=0.06)
-    shown = [parts(e, percent=True, signed=True).value for _, e, _, _ in bars]
-    axes.set_yticks(
-        range(len(bars)), [f"{label}: {s}" for (label, *_), s in zip(bars, shown, strict=True)]
-    )
+    labels = [
+        f"{label}: {part_shown(found, e).value}" + (f", {NOTHING_CUT}" if uncut(found, e) else "")
+        for label, e, _, _ in bars
+    ]
+    axes.set_yticks(range(len(bars)), labels)
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.set_xlabel("win rate of tuned (%)")
     axes.grid(visible=False, axis="y")

@@ -17,6 +17,7 @@ from tuneproof.report.untrusted import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 
 def part(name: str) -> str:
@@ -28,7 +29,7 @@ def environment(*packages: str) -> Environment:
     """For the templates of these packages, and those of the report, which they may import."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    made = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "tuneproof.report")]),
         autoescape=True,
         undefined=StrictUndefined,
@@ -36,6 +37,8 @@ def environment(*packages: str) -> Environment:
         lstrip_blocks=True,
         finalize=_finalize,
     )
+    made.filters["as_written"] = _as_written
+    return made
 
 
 def policy(style: str, script: str = "") -> str:
@@ -58,6 +61,13 @@ def _finalize(value: object) -> object:
     if isinstance(value, str) and not hasattr(value, "__html__"):
         return unbroken(visible(value))
     return value
+
+
+def _as_written(text: str) -> Markup:
+    """Text to be read or copied to the character: made visible and escaped, and no more."""
+    from markupsafe import escape
+
+    return escape(visible(text))
 
 
 def _hash(text: str) -> str:

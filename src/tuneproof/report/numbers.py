@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tuneproof.results import Estimate
 
 NOT_MEASURED = "not measured"
-_INSIDE = re.compile(r"(?<=\d) (?=%|points?\b)|\bn = (?=\d)")
+_INSIDE = re.compile(r"(?<=\d) (?=%(?![\w>])|points?\b)|\bn = (?=\d)")
 _NUMBER = re.compile(r"[−+]?\d[\d,]*(\.\d+)?( %)?")
 _USUAL_LEVEL = 0.95
 _MOST_DIGITS, _MOST_DIGITS_PERCENT = 5, 3

@@ -28,14 +28,12 @@ from tuneproof.report.provenance import (
     training_rows,
 )
 from tuneproof.report.tables import to_html
-from tuneproof.report.untrusted import visible
 from tuneproof.stats.lengths import BANDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jinja2 import Environment
-    from markupsafe import Markup
 
     from tuneproof.recipe import Recipe
     from tuneproof.records import LossPoint, Manifest
@@ -84,11 +82,11 @@ def render_page(
             policy=frame.policy(style, script),
             results=results,
             outcome=content.outcome(results),
+            setup=in_one_line(results, recipe),
+            experiment=experiment(results, recipe),
             not_whole=content.not_whole(results),
             no_rows=content.lacks(results, "prepare") or "not prepared",
             no_losses=content.lacks(results, "train") or "not measured (no loss was logged)",
-            setup=in_one_line(results, recipe),
-            experiment=experiment(results, recipe),
             figure=content.verdict_figure(results),
             beside=evidence.beside_verdict(results),
             standing=evidence.standing(results),
@@ -150,18 +148,10 @@ def _environment() -> Environment:
         size=size,
         waterfalls=_waterfalls,
         rates=_rates,
-        as_written=_as_written,
         are_numbers=are_numbers,
         html_table=lambda table: Markup(to_html(table)),  # noqa: S704
     )
     return environment
-
-
-def _as_written(text: str) -> Markup:
-    """Text to be read or copied to the character: made visible and escaped, and no more."""
-    from markupsafe import escape
-
-    return escape(visible(text))
 
 
 def _bars(results: Results, recipe: Recipe) -> list[drawing.IntervalBar]:

@@ -7,7 +7,7 @@ the judge is in ``evidence``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tuneproof.records import Arm
@@ -46,6 +46,7 @@ PROTOCOLS = {
     "mt-bench-single": "FastChat's prompts",
 }
 """What a protocol's name stands for."""
+NOTHING_CUT = "nothing was cut"
 _DECIDES = "reference-chrf"
 """The protocol that asks nobody: every match is decided by nearness to the reference."""
 
@@ -181,6 +182,19 @@ def decomposed(found: Decomposition, opponent: Arm) -> Decomposed:
     )
 
 
+def uncut(found: Decomposition, part: Estimate) -> bool:
+    """Whether a part is known to be nought, because no text was cut for it."""
+    return (part is found.stopping and found.n_cut_at_stop == 0) or (
+        part is found.length and found.n_cut_to_length == 0
+    )
+
+
+def part_shown(found: Decomposition, part: Estimate) -> Shown:
+    """The whole or a part in words. Where nothing was cut, that stands in its interval's place."""
+    shown = parts(part, percent=True, signed=True)
+    return replace(shown, interval=NOTHING_CUT, detectable="") if uncut(found, part) else shown
+
+
 def _result_word(whole: Estimate) -> str:
     """A win or a loss where the interval says so."""
     if whole.low is not None and whole.low > 0:
@@ -199,7 +213,7 @@ def _decomposed_rows(found: Decomposition, opponent: Arm) -> tuple[tuple[str, st
     if found.n_lost_to_cuts:
         left_out += f", {count(found.n_lost_to_cuts)} of them only after a cut"
     return (
-        *((what, parts(e, percent=True, signed=True).full) for what, e in estimates),
+        *((what, part_shown(found, e).full) for what, e in estimates),
         ("Pairs in this", left_out),
         (
             "Answers cut off for equal length",

@@ -281,6 +281,11 @@
     if (top > innerHeight / 2 || bottom < 0) browser.scrollIntoView({ behavior: "instant" });
   }
 
+  // Where the question stands below the list, to its beginning.
+  function toQuestion() {
+    if (matchMedia("(max-width: 60rem)").matches) $("question").scrollIntoView({ behavior: "instant" });
+  }
+
   // --- keys and clicks ------------------------------------------------------------------------
 
   const typing = (target) => target.closest?.("input, select, textarea, dialog");
@@ -315,12 +320,16 @@
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     choose(link.dataset.q);
-    if (matchMedia("(max-width: 60rem)").matches) $("question").scrollIntoView({ behavior: "instant" });
+    toQuestion();
   });
   $("text").addEventListener("input", changed);
   for (const key of [...FILTERS, ...CHOICES, "words"]) $(key)?.addEventListener("change", changed);
-  $("previous").addEventListener("click", () => go(-1));
-  $("next").addEventListener("click", () => go(1));
+  for (const [button, step] of [["previous", -1], ["next", 1]]) {
+    $(button).addEventListener("click", () => {
+      go(step);
+      toQuestion();
+    });
+  }
   $("keys").addEventListener("click", () => $("help").showModal());
   $("single").addEventListener("change", (event) => {
     singleKeys = event.target.checked;
