@@ -259,7 +259,7 @@ def test_piped(two: list[Path]) -> None:
 
 
 def test_as_json_and_as_a_page(two: list[Path], tmp_path: Path) -> None:
-    page = tmp_path / "out" / "compared.html"
+    page = tmp_path / "compared.html"
     done = subprocess.run(
         [sys.executable, "-m", "tuneproof", "compare", *two, "--json", "--html", page],
         capture_output=True, text=True, check=True,
