@@ -55,13 +55,13 @@
       return;
     }
     shown = wanted;
-    if (none) {
-      pane.replaceChildren(make("p", "absent", $("none").textContent));
-      return;
-    }
     const it = byId.get(state.q);
     if (!it) {
       pane.replaceChildren(make("p", "absent", `This report has no question ${state.q}.`));
+      return;
+    }
+    if (none) {
+      pane.replaceChildren(make("p", "absent", $("none").textContent));
       return;
     }
     const view = viewOf(it);
