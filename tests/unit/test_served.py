@@ -65,7 +65,7 @@ def prompts(tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's tries are counted here, not waited for."""
-    monkeypatch.setattr("tuneproof.endpoint.pacing._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("tuneproof.endpoint.pacing.FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture
