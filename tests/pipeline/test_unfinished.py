@@ -208,7 +208,7 @@ def test_a_report_that_fails_leaves_the_last_one_as_it_was(
     if not judged:
         shutil.rmtree(folder / "judge")
     run = make_run(recipe, folder)
-    with pytest.raises(StageError, match=r"answers\.jsonl:\d+: not a Answer"):
+    with pytest.raises(StageError, match=r"answers\.jsonl:\d+: holds no Answer"):
         report_what_there_is(run)
     after = {p: p.read_bytes() for p in (folder / "report").iterdir()}
     assert after == before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,20 +227,17 @@ def test_float32_takes_twice_the_weights() -> None:
     assert whole.adapter == half.adapter  # adapters are float32 either way
 
 
-def bench() -> Any:
-    file = Path(__file__).parents[2] / "bench" / "memory.py"
-    spec = importlib.util.spec_from_file_location("bench_memory", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``bench/memory.py``, whose folder is that of a script: it imports its neighbours."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench"))
+    return importlib.import_module("memory")
 
 
 @pytest.mark.parametrize(("rows", "width", "new"), [(24, 700, 64), (3, 40, 300)])
-def test_reading_and_answering_on_fake_tensors(rows: int, width: int, new: int) -> None:
+def test_reading_and_answering_on_fake_tensors(bench: Any, rows: int, width: int, new: int) -> None:
     """Mostly reading, and mostly keys and values."""
-    peak, estimate = bench().traced_answers(
+    peak, estimate = bench.traced_answers(
         "HuggingFaceTB/SmolLM2-135M", Lora(), rows=rows, width=width, new=new, bf16=True
     )
     assert estimate.total - estimate.overhead == pytest.approx(peak, rel=0.05)
@@ -248,9 +245,9 @@ def test_reading_and_answering_on_fake_tensors(rows: int, width: int, new: int) 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_whole_step_on_fake_tensors(checkpointing: bool, packed: bool) -> None:
+def test_a_whole_step_on_fake_tensors(bench: Any, checkpointing: bool, packed: bool) -> None:
     """The benchmark's witness: backward pass and optimizer included, all layers of SmolLM2."""
-    peak, estimate = bench().traced_step(
+    peak, estimate = bench.traced_step(
         "HuggingFaceTB/SmolLM2-135M",
         Lora(),
         Batch(rows=1, length=1024, padded=False, packed=True)
