@@ -125,22 +125,15 @@ def load_rows(args: argparse.Namespace, n: int) -> list[Any]:
 
 def load(args: argparse.Namespace, dropout: float) -> Any:
     """The model with its adapter, in bfloat16: real weights, or a known geometry's at random."""
-    import torch
-    from transformers import AutoModelForCausalLM, set_seed
+    from random_weights import random_model
+    from transformers import set_seed
 
-    from tuneproof.plan.geometry import build_config
-    from tuneproof.plan.known_models import known_model
     from tuneproof.recipe import Lora, Model
-    from tuneproof.train.model import ATTENTION, add_lora, load_model
+    from tuneproof.train.model import add_lora, load_model
 
     set_seed(SEED)
     if args.random_weights:
-        known = known_model(args.model)
-        assert known is not None, args.model
-        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-            base = AutoModelForCausalLM.from_config(
-                build_config(known), attn_implementation=ATTENTION, dtype=torch.bfloat16
-            )
+        base = random_model(args.model, seed=SEED)
     else:
         base = load_model(Model(id=args.model, dtype="bfloat16"))
     return add_lora(base, Lora(dropout=dropout))
