@@ -11,7 +11,7 @@ import pytest
 from tests.unit import report_case as plain
 from tests.unit import report_evidence_case as case
 from tests.unit.report_reading import EVIL, Page, outside_fences, render
-from tuneproof.recipe import AlpacaEval, Recipe, VerdictRule
+from tuneproof.recipe import REFERENCE_JUDGE, AlpacaEval, Recipe, VerdictRule
 from tuneproof.records import Arm, OutputFile, Rating
 from tuneproof.report import evidence
 from tuneproof.report.content import key_figures
@@ -446,6 +446,11 @@ def test_a_judge_in_one_order_has_no_orders_that_disagree() -> None:
         "Both orders agree",
     ]
     assert "Pairs whose two orders disagree" not in dict(one.rows)
+
+
+def test_of_a_judge_that_sees_no_order_nothing_is_said_of_orders() -> None:
+    (one,) = evidence.judges(with_pairwise(orders=1, judge=REFERENCE_JUDGE))
+    assert not [what for what, _ in one.rows if "order" in what or "first preferred" in what]
 
 
 def test_a_judge_that_rates_was_not_tested() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tuneproof.recipe import REFERENCE_JUDGE
 from tuneproof.report import content
 from tuneproof.report.content import METRICS, TITLES, Kind, pairwise_results
 from tuneproof.report.numbers import Shown, count, number, parts
@@ -309,6 +310,9 @@ def _controls(name: str, found: ControlAccuracy) -> Controls:
 
 
 def _position(found: PairwiseResult, suffix: str) -> Iterator[tuple[str, str]]:
+    """What the order of the answers changes; nothing of a judge that is no model and sees none."""
+    if found.judge == REFERENCE_JUDGE:
+        return
     undecided = f"undecided: {' or '.join(['tied', *_without_reply(found)])}"
     first = parts(found.first_preferred, percent=True, rest=undecided)
     yield f"Answer shown first preferred{suffix}", first.text

@@ -232,4 +232,6 @@ def _evaluated(recipe: Recipe) -> Iterator[tuple[str, str]]:
     judge = recipe.judge
     if judge is not None:
         orders = "both orders" if judge.orders == 2 else "one order"
-        yield "Judge", f"{judge_name(judge)}, in {orders}"
+        # Which answer comes first is nothing to a judge that is no model.
+        how = "" if judge.kind == "reference" else f", in {orders}"
+        yield "Judge", f"{judge_name(judge)}{how}"
