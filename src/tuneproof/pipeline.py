@@ -412,6 +412,6 @@ def _device() -> str:
     """The device as the stage saw it; a stage that did not load torch ran on the CPU."""
     if "torch" not in sys.modules:
         return "cpu"
-    from tuneproof.train.stage import describe_device
+    from tuneproof.train.hardware import describe_device
 
     return describe_device()

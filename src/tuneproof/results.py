@@ -1,6 +1,7 @@
 """The records of ``results.json``: every number of a report, as an estimate or a count.
 
-What stages write one a line is in ``records``; reading an older file is the report's business.
+What stages write one a line is in ``records``; reading an older file is the report's business. The
+module is long, being the one list of what that file holds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The five stages: what each reads, what its result depends on, and how it is called.
 
 The thin place where recipe, run folder and the packages that do the work meet; the packages are
-imported when their stage runs, so that a run with nothing to do loads none of them.
+imported when their stage runs, so that a run with nothing to do loads none of them. The module is
+long, being the one list of what each stage's result depends on.
 """
 
 from __future__ import annotations

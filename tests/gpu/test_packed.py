@@ -13,7 +13,8 @@ from tests.pipeline.test_packed import random_llama, sequences
 from tests.pipeline.test_pipeline import execute, make_run
 from tuneproof.records import LossPoint, TrainingSummary
 from tuneproof.train import attention
-from tuneproof.train.packed import Packing, choose_packing, micro_batch, packed_model
+from tuneproof.train.packed import Packing, micro_batch, packed_model
+from tuneproof.train.proof import choose_packing
 from tuneproof.workspace import RunDir, read_records
 
 if TYPE_CHECKING:

@@ -25,11 +25,10 @@ from tuneproof.train.model import add_lora, load_model, load_tokenizer
 from tuneproof.train.packed import (
     Packing,
     base_of,
-    choose_packing,
     micro_batch,
     packed_model,
-    prove,
 )
+from tuneproof.train.proof import choose_packing, prove
 from tuneproof.train.trainer import (
     make_collator,
     make_features,
@@ -371,14 +370,14 @@ def test_an_attention_that_leaks_is_refused(
 ) -> None:
     from transformers import AttentionInterface
 
-    from tuneproof.train import packed
+    from tuneproof.train import proof
 
     AttentionInterface.register("leaky", leaky)
     model = tiny(tiny_model)
     features = first_two(tiny_model)
     problem = prove(model, Packing(attention="leaky", loss="chunked"), features, longest=96)
     assert problem == "what stands in one sequence changes the loss of the next"
-    monkeypatch.setattr(packed, "candidates", lambda _: ("leaky", "sdpa"))
+    monkeypatch.setattr(proof, "candidates", lambda _: ("leaky", "sdpa"))
     chosen = choose_packing(model, features, longest=96)
     assert isinstance(chosen, Packing)
     assert chosen.attention == "sdpa"
@@ -390,10 +389,10 @@ def test_no_way_to_pack_pads_and_says_so_once(
 ) -> None:
     from transformers import AttentionInterface
 
-    from tuneproof.train import packed
+    from tuneproof.train import proof
 
     AttentionInterface.register("leaky", leaky)
-    monkeypatch.setattr(packed, "candidates", lambda _: ("leaky",))
+    monkeypatch.setattr(proof, "candidates", lambda _: ("leaky",))
     *_, packing = trained(tiny_model, tmp_path, max_steps=1)
     assert packing.startswith("none, padding instead (not leaky: what stands in one sequence")
 
@@ -404,11 +403,11 @@ def test_an_attention_that_cannot_be_compiled_is_passed_over(
 ) -> None:
     import torch._inductor.config as inductor
 
-    from tuneproof.train import packed
+    from tuneproof.train import proof
 
     monkeypatch.setattr(inductor.cpp, "cxx", ("/nonexistent/compiler",))
     monkeypatch.setattr(inductor, "force_disable_caches", True)
-    monkeypatch.setattr(packed, "candidates", lambda _: (attention.FLEX, attention.POSITIONS))
+    monkeypatch.setattr(proof, "candidates", lambda _: (attention.FLEX, attention.POSITIONS))
     model = tiny(tiny_model)
     features = first_two(tiny_model)
     chosen = choose_packing(model, features, longest=96)
@@ -422,15 +421,15 @@ def test_an_attention_that_cannot_be_compiled_is_passed_over(
 def test_positions_that_do_not_restart_are_refused(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneproof.train import packed
+    from tuneproof.train import proof
 
-    whole = packed.micro_batch
+    whole = micro_batch
 
     def running_on(features: Any) -> dict[str, Any]:
         batch = whole(features)
         return batch | {"position_ids": torch.arange(batch["input_ids"].shape[1])[None]}
 
-    monkeypatch.setattr(packed, "micro_batch", running_on)
+    monkeypatch.setattr(proof, "micro_batch", running_on)
     attention.register()
     # Rotary positions only count as differences: a model that knows where it is must be asked.
     model = random_llama("opt", ffn_dim=96, word_embed_proj_dim=64)

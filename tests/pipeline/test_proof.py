@@ -17,10 +17,11 @@ from tests.pipeline.test_packed import (
 )
 from tuneproof.progress import SilentReporter
 from tuneproof.recipe import Lora, Model, Train
-from tuneproof.train import attention, lowrank, packed
+from tuneproof.train import attention, lowrank, proof
 from tuneproof.train.loss import linear_nll
 from tuneproof.train.model import add_lora, load_model, load_tokenizer
-from tuneproof.train.packed import Packing, choose_packing, packed_model, prove
+from tuneproof.train.packed import Packing, packed_model
+from tuneproof.train.proof import choose_packing, prove
 from tuneproof.train.trainer import make_trainer, packing_for
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def test_an_attention_without_a_backward_pass_is_passed_over(
         return function.apply(attention.attend_segments(*given, **more)[0]), None
 
     AttentionInterface.register("forward_only", forward_only)
-    monkeypatch.setattr(packed, "candidates", lambda _: ("forward_only", attention.SEGMENTS))
+    monkeypatch.setattr(proof, "candidates", lambda _: ("forward_only", attention.SEGMENTS))
     *_, said = trained(tiny_model, tmp_path, max_steps=1)
     assert said == f"attention tuneproof_segments, loss chunked (not forward_only: {why})"
 
@@ -134,7 +135,7 @@ def test_a_loss_that_is_not_the_models_is_not_the_attentions_fault(
     model = random_llama(
         "gemma2", "eager", head_dim=16, final_logit_softcapping=3.0, attn_logit_softcapping=None
     )
-    monkeypatch.setattr(packed, "loss_ways", lambda _: ("chunked", "supervised logits"))
+    monkeypatch.setattr(proof, "loss_ways", lambda _: ("chunked", "supervised logits"))
     chosen = choose_packing(model, sequences([30, 40]), longest=96)
     assert isinstance(chosen, Packing)
     assert (chosen.attention, chosen.loss) == (attention.SEGMENTS, "supervised logits")

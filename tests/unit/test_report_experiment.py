@@ -11,7 +11,7 @@ from tests.unit.report_reading import Page, render
 from tuneproof.export.model_card import model_card
 from tuneproof.recipe import Model, Source
 from tuneproof.report.experiment import experiment, hub_model, in_one_line
-from tuneproof.train.stage import describe_hardware
+from tuneproof.train.hardware import describe_hardware
 
 if TYPE_CHECKING:
     from tuneproof.recipe import Recipe

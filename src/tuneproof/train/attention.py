@@ -3,7 +3,7 @@
 Each way is registered with transformers under a name of ours, and without a mask function: these
 ways take the boundaries from the batch, and for a name that has none transformers makes no mask and
 does not look for boundaries in the positions, which at each forward pass would make a GPU wait.
-Which way is right for a model is found out by ``packed.prove``, on the model itself; here are only
+Which way is right for a model is found out by ``proof.prove``, on the model itself; here are only
 the ways.
 """
 

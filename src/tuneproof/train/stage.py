@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import platform
 import shutil
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneproof.assets import cache_dir
@@ -29,6 +25,7 @@ from tuneproof.train.checkpoint import (
     recipe_settings,
 )
 from tuneproof.train.curve import epoch_losses, loss_curve
+from tuneproof.train.hardware import describe_device, describe_hardware
 from tuneproof.workspace import (
     digest_value,
     read_records,
@@ -40,6 +37,7 @@ from tuneproof.workspace import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -434,41 +432,3 @@ def _state_text(state: object, out: Path) -> str:
     """The trainer's state as JSON, paths relative to the stage so that a run can be moved."""
     text = json.dumps(state.__dict__, indent=2, sort_keys=True, default=str)
     return text.replace(str(out) + "/", "") + "\n"
-
-
-def describe_device() -> str:
-    """The device that computed: the GPU's name, or the CPU's thread count."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    n = torch.get_num_threads()
-    return f"cpu, {n} thread{'' if n == 1 else 's'}"
-
-
-def describe_hardware() -> dict[str, str]:
-    """The machine's parts by name, with sizes in GiB; what the system does not tell is left out."""
-    import torch
-
-    found = {}
-    if torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-        found["GPU memory"] = f"{memory / 2**30:.1f} GiB"
-        found["CUDA"] = str(torch.version.cuda or "none")
-    cpu = _cpu_model()
-    if cpu:
-        found["CPU"] = f"{cpu}, {os.cpu_count()} logical cores"
-    with contextlib.suppress(AttributeError, OSError, ValueError):  # not every system counts pages
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        found["Memory"] = f"{memory / 2**30:.1f} GiB"
-    return found
-
-
-def _cpu_model() -> str:
-    """As Linux names it, else as Python does; empty where neither knows."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return " ".join(value.split())
-    return platform.processor()

@@ -2,8 +2,8 @@
 
 Nothing of the loop is written here. What is ours: which arguments, collator and order of rows the
 recipe means, and what is kept when a training goes wrong. Which checkpoint can be gone on with is
-left to ``checkpoint``, packing the sequences of a step to ``packed``, watching a training while it
-runs to ``watch``.
+left to ``checkpoint``, packing the sequences of a step to ``packed`` and the way of it to
+``proof``, watching a training while it runs to ``watch``.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from tuneproof.train.packed import (
     Feature,
     PackedSteps,
     Packing,
-    choose_packing,
     packed_model,
 )
+from tuneproof.train.proof import choose_packing
 from tuneproof.train.watch import EpochEnds, Progress, Watchdog
 from tuneproof.workspace import replacing_folder
 
