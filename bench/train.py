@@ -17,6 +17,8 @@ Each peer has the best setting that we know for it, beside the one that people h
   has the latter.
 * Validation is the plain Trainer's, by 1, 2 and 8, and ours.
 
+The script is long, each arm being a program of its own.
+
 The plain Trainer's attention is ``sdpa``, its default. On a GPU every arm runs once to warm up,
 with a model of its own that is gone when the timed one is loaded.
 
